@@ -1,0 +1,107 @@
+"""An OCI image layout: a folder of blobs by digest and an `index.json`. What builders deliver and the registry keeps.
+
+Written so that a reader never sees half a file: each is written beside its place, flushed and renamed.
+https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from imagewright.documents import OCI_INDEX, BadDocument, Descriptor, parse_layout_index
+from imagewright.errors import Failed
+from imagewright.names import Digest, digest_algorithm, digest_of
+
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+class Layout:
+    """A layout on disk. `Layout(path)` opens what is there; `Layout.create(path)` makes an empty one where none is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "Layout":
+        """An empty layout at `path`, or the one that is there already."""
+        (path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        layout = cls(path)
+        if not (path / "index.json").exists():
+            layout.write_entries(())
+        if not (path / "oci-layout").exists():
+            write_atomically(path / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        return layout
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where the content of `digest` is, or would be."""
+        algorithm, _, encoded = digest.partition(":")
+        return self.path / "blobs" / algorithm / encoded
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the content is here."""
+        return self.blob_path(digest).is_file()
+
+    def size(self, digest: Digest) -> int:
+        """Bytes of the content of `digest`."""
+        return self.blob_path(digest).stat().st_size
+
+    def read(self, digest: Digest, limit: int) -> bytes:
+        """The content, at most `limit` bytes, hashed against its name. `Failed` if absent, larger or damaged."""
+        path = self.blob_path(digest)
+        try:
+            with path.open("rb") as file:
+                content = file.read(limit + 1)
+        except FileNotFoundError:
+            raise Failed(f"the layout has no content {digest}", where=str(self.path)) from None
+        if len(content) > limit:
+            raise Failed(f"the content {digest} has more than {limit} bytes", where=str(path))
+        if digest_of(content, digest_algorithm(digest)) != digest:
+            raise Failed("the content is not what its name says", remedy="Remove the layout and build again.", where=str(path))
+        return content
+
+    def add(self, content: bytes, algorithm: str = "sha256") -> Digest:
+        """Keeps `content`; its digest."""
+        digest = digest_of(content, algorithm)
+        if not self.has(digest):
+            self.blob_path(digest).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.blob_path(digest), content)
+        return digest
+
+    def add_json(self, document: Mapping[str, object], media_type: str) -> dict[str, object]:
+        """Keeps a JSON document; the members of its descriptor."""
+        content = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        return {"mediaType": media_type, "digest": self.add(content), "size": len(content)}
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """What `index.json` names, in order. `Failed` where it is absent or broken."""
+        path = self.path / "index.json"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise Failed("not an OCI image layout: it has no index.json", where=str(self.path)) from None
+        try:
+            return parse_layout_index(content)
+        except BadDocument as error:
+            raise Failed(f"index.json is not an index: {error}", where=str(path)) from None
+
+    def write_entries(self, entries: Iterable[Mapping[str, object]]) -> None:
+        """Replaces what `index.json` names; each entry as the members of its descriptor."""
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
+        write_atomically(self.path / "index.json", json.dumps(document, separators=(",", ":")).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces the file at `path` as a whole: a reader, a crash or a full disk never leaves half of it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
