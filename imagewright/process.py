@@ -1,0 +1,164 @@
+"""The one place that runs other programs: a process group of its own, a time limit, bounded output, nothing left behind."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEPT = 2**20
+"""Bytes of each stream that are kept; what comes after is read and dropped."""
+
+_live: set[int] = set()
+_live_lock = threading.Lock()
+
+
+class NotStarted(OSError):
+    """The program is not there, or may not be run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a program ended. status: its exit code, or minus the signal. truncated: it printed more than is kept."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    timed_out: bool
+    truncated: bool
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    on_line: Callable[[str], None] | None = None,
+) -> Ended:
+    """Runs `argv` to its end and returns how it ended; whatever its status, that is no exception.
+
+    timeout: seconds, after which its whole process group is killed. env: all of its environment. stdin: given to it, then
+    closed. on_line: called with each line of stdout and stderr as it comes. `NotStarted` if it cannot be run.
+    """
+    started = time.monotonic()
+    try:
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NotStarted(error.errno, error.strerror or str(error), argv[0]) from None
+    with _live_lock:
+        _live.add(child.pid)
+    try:
+        if child.stdin:
+            with contextlib.suppress(BrokenPipeError):  # it does not want its input
+                child.stdin.write(stdin)
+                child.stdin.close()
+        outputs, timed_out = _read(child, started + timeout, on_line)
+    finally:
+        end_group(child.pid)
+        child.wait()
+        with _live_lock:
+            _live.discard(child.pid)
+        for pipe in (child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
+    (stdout, cut), (stderr, cut_too) = outputs
+    return Ended(
+        status=child.returncode,
+        stdout=stdout,
+        stderr=stderr,
+        seconds=time.monotonic() - started,
+        timed_out=timed_out,
+        truncated=cut or cut_too,
+    )
+
+
+def end_group(leader: int) -> None:
+    """Kills the process group of `leader`, if anything of it is left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone; on macOS: only zombies left
+        os.killpg(leader, signal.SIGKILL)
+
+
+def end_all() -> None:
+    """Kills the process groups of all programs that `run` is waiting for, in any thread. For the way out."""
+    with _live_lock:
+        leaders = list(_live)
+    for leader in leaders:
+        end_group(leader)
+
+
+class _Stream:
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+        self.kept = bytearray()
+        self.cut = False
+        self._on_line = on_line
+        self._line = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        room = _KEPT - len(self.kept)
+        self.kept += chunk[:room]
+        self.cut = self.cut or len(chunk) > room
+        if self._on_line:
+            *lines, rest = (bytes(self._line) + chunk).split(b"\n")
+            for line in lines:
+                self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
+            self._line = bytearray(rest[:_KEPT])
+
+    def end(self) -> tuple[bytes, bool]:
+        if self._on_line and self._line:
+            self._on_line(self._line.decode("utf-8", "replace").rstrip("\r"))
+        return bytes(self.kept), self.cut
+
+
+def _read(
+    child: subprocess.Popen[bytes], deadline: float, on_line: Callable[[str], None] | None
+) -> tuple[list[tuple[bytes, bool]], bool]:
+    """Both outputs to their end; whether the deadline ended them.
+
+    A background process of the child may keep the pipes open: once the child has ended, its group is killed.
+    """
+    streams = {pipe: _Stream(on_line) for pipe in (child.stdout, child.stderr) if pipe}
+    timed_out = False
+    with selectors.DefaultSelector() as selector:
+        for pipe in streams:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            now = time.monotonic()
+            if now >= deadline:
+                # One second for the kernel to close the pipes of what was killed; who fled the group is not waited for.
+                if timed_out or child.poll() is not None:
+                    break
+                timed_out = True
+                end_group(child.pid)
+                deadline = now + 1
+            for key, _ in selector.select(min(0.1, max(deadline - now, 0))):
+                chunk = os.read(key.fd, 65536)
+                if chunk:
+                    streams[key.fileobj].feed(chunk)  # type: ignore[index]
+                else:
+                    selector.unregister(key.fileobj)
+            if child.poll() is not None and not timed_out and selector.get_map():
+                end_group(child.pid)
+                deadline = min(deadline, time.monotonic() + 1)
+    if child.poll() is None:
+        # Its pipes are closed, yet it runs on.
+        try:
+            child.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            timed_out = True
+    return [stream.end() for stream in streams.values()], timed_out
