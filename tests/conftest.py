@@ -1,0 +1,37 @@
+"""Engine tests run where the engines are. Elsewhere the summary says which did not run, and what would let them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+NOT_RUN = "engines: "
+"""How the reason of a skipped engine test begins; what follows is the line of the summary."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engines",
+        choices=("auto", "required", "off"),
+        default="auto",
+        help="tests with a real registry and BuildKit: run them where scripts/setup-engines has been (auto, the default), "
+        "fail where it has not (required), or leave them out (off); the summary names those that did not run",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    not_run: dict[str, list[str]] = {}
+    for test, reason in _skipped(terminalreporter):
+        if reason.startswith(NOT_RUN):
+            not_run.setdefault(reason.removeprefix(NOT_RUN), []).append(test)
+    for reason, tests in not_run.items():
+        count = "1 test needs" if len(tests) == 1 else f"{len(tests)} tests need"
+        terminalreporter.section(f"not run: {count} engines", yellow=True)
+        terminalreporter.write_line(f"not run: {count} {reason}")
+        for test in tests:
+            terminalreporter.write_line(f"  {test}")
+
+
+def _skipped(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, str]]:
+    for report in terminalreporter.stats.get("skipped", ()):
+        if isinstance(report, pytest.TestReport) and isinstance(report.longrepr, tuple):
+            yield report.nodeid, report.longrepr[2].removeprefix("Skipped: ")

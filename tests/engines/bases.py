@@ -1,0 +1,238 @@
+"""Base images made on the spot: an ordered table of named layers per platform, in an OCI layout, pushed by crane.
+
+Two tables with the same layers give the same digests. A rebuilt base with a changed layer in the middle and all others
+as they were is the same table with one member replaced: `layers | {"libraries": layer({...})}`.
+"""
+
+import gzip
+import io
+import os
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from imagewright.documents import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
+from imagewright.layout import Layout
+from imagewright.names import Digest, digest_of
+
+PLATFORMS = ("linux/amd64", "linux/arm64")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+EPOCH = "1970-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file of a layer."""
+
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link of a layer."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of a layer; only needed for empty ones and odd modes."""
+
+    mode: int = 0o755
+
+
+Entries = Mapping[str, bytes | File | Link | Folder]
+"""What a layer has, by path without a leading slash; plain bytes are a file of mode 644."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A compressed layer. diff_id: digest of what was compressed."""
+
+    blob: bytes
+    diff_id: Digest
+
+
+def layer(entries: Entries) -> Layer:
+    """The layer with these entries and the folders above them; always the same bytes for the same entries."""
+    folders = {str(parent): Folder() for path in entries for parent in PurePosixPath(path).parents if parent.name}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, entry in sorted((folders | dict(entries)).items()):
+            _add(tar, path, File(entry) if isinstance(entry, bytes) else entry)
+    content = packed.getvalue()
+    return Layer(gzip.compress(content, compresslevel=1, mtime=0), digest_of(content))
+
+
+def _add(tar: tarfile.TarFile, path: str, entry: File | Link | Folder) -> None:
+    member = tarfile.TarInfo(path)
+    match entry:
+        case File(content, mode):
+            member.mode, member.size = mode, len(content)
+            tar.addfile(member, io.BytesIO(content))
+        case Link(target):
+            member.type, member.linkname, member.mode = tarfile.SYMTYPE, target, 0o777
+            tar.addfile(member)
+        case Folder(mode):
+            member.type, member.mode = tarfile.DIRTYPE, mode
+            tar.addfile(member)
+
+
+def push_base(
+    engine_folder: Path,
+    registry: str,
+    repository: str,
+    tag: str,
+    layers_by_platform: Mapping[str, Mapping[str, Layer]],
+    *,
+    env: Sequence[str] = (SEARCH_PATH,),
+    entrypoint: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """Pushes an index with an image per platform; the reference by tag."""
+    reference = f"{registry}/{repository}:{tag}"
+    with tempfile.TemporaryDirectory(prefix="iw-base-") as folder:
+        layout = Layout.create(Path(folder))
+        config = {"Env": list(env), "Entrypoint": list(entrypoint), "Cmd": ["/bin/sh"], "Labels": dict(labels or {})}
+        images = [_add_image(layout, platform, config, layers) for platform, layers in layers_by_platform.items()]
+        layout.write_entries(
+            [layout.add_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": images}, OCI_INDEX)]
+        )
+        subprocess.run(
+            [engine_folder / "bin" / "crane", "push", "--insecure", folder, reference], check=True, capture_output=True
+        )
+    return reference
+
+
+def _add_image(
+    layout: Layout, platform: str, config: Mapping[str, object], layers: Mapping[str, Layer]
+) -> dict[str, object]:
+    """Adds an image to the layout; its entry for the index."""
+    os_name, _, architecture = platform.partition("/")
+    described = layout.add_json(
+        {
+            "created": EPOCH,
+            "os": os_name,
+            "architecture": architecture,
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers.values()]},
+            "history": [{"created": EPOCH, "created_by": name} for name in layers],
+        },
+        OCI_CONFIG,
+    )
+    blobs = [
+        {"mediaType": OCI_LAYER_GZIP, "digest": layout.add(one.blob), "size": len(one.blob)} for one in layers.values()
+    ]
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described, "layers": blobs}
+    return layout.add_json(manifest, OCI_MANIFEST) | {"platform": {"os": os_name, "architecture": architecture}}
+
+
+@cache
+def busybox_layers(engine_folder: Path, platform: str) -> Mapping[str, Layer]:
+    """One layer, "busybox": a shell with everything it brings, users, and a temporary folder."""
+    busybox = _material(engine_folder, platform) / "busybox"
+    applets = subprocess.run([busybox, "--list-full"], check=True, capture_output=True, text=True).stdout.split()
+    entries: dict[str, bytes | File | Link | Folder] = {
+        name: Link("/bin/busybox") for name in applets if name.partition("/")[0] in ("bin", "sbin", "usr")
+    }
+    entries |= {
+        "bin/busybox": File(busybox.read_bytes(), 0o755),
+        "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+        "etc/group": b"root:x:0:\n",
+        "root": Folder(0o700),
+        "tmp": Folder(0o1777),
+    }
+    return {"busybox": layer(entries)}
+
+
+@cache
+def node_layers(engine_folder: Path, platform: str) -> Mapping[str, Layer]:
+    """Five layers, in this order: "busybox", "libraries", "node", "npm", "trust"."""
+    material = _material(engine_folder, platform)
+    node = {"usr/bin/node": File((material / "node").read_bytes(), 0o755)}
+    return {
+        **busybox_layers(engine_folder, platform),
+        "libraries": layer(tree(material / "libraries", at="")),
+        "node": layer(node),
+        "npm": _npm_layer(engine_folder),
+        "trust": _trust_layer(),
+    }
+
+
+@cache
+def _npm_layer(engine_folder: Path) -> Layer:
+    modules = "usr/lib/node_modules"
+    commands = {f"usr/bin/{name}": Link(f"../lib/node_modules/npm/bin/{name}-cli.js") for name in ("npm", "npx")}
+    return layer({**tree(engine_folder / "base" / "npm", at=modules), **commands})
+
+
+@cache
+def _trust_layer() -> Layer:
+    """How this machine reaches npm's registry: whom it trusts and its npm settings, credentials included.
+
+    So such a base is for a registry that lives no longer than its tests.
+    """
+    entries = {CERTIFICATES.relative_to("/").as_posix(): CERTIFICATES.read_bytes()}
+    for key, path in (("globalconfig", "usr/etc/npmrc"), ("userconfig", "root/.npmrc")):
+        settings = Path(_npm_setting(key))
+        if settings.is_file():
+            entries[path] = settings.read_bytes()
+    return layer(entries)
+
+
+def _npm_setting(key: str) -> str:
+    return subprocess.run(["npm", "config", "get", key], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def node_env() -> tuple[str, ...]:
+    """The environment that goes with `node_layers`."""
+    return (
+        SEARCH_PATH,
+        "HOME=/root",
+        f"NODE_EXTRA_CA_CERTS={CERTIFICATES}",
+        f"SSL_CERT_FILE={CERTIFICATES}",
+        f"npm_config_cafile={CERTIFICATES}",
+        f"npm_config_registry={_npm_setting('registry')}",
+        "npm_config_update_notifier=false",
+        "npm_config_fund=false",
+        "npm_config_audit=false",
+    )
+
+
+def push_busybox(engine_folder: Path, registry: str, repository: str, tag: str) -> str:
+    """Pushes the busybox base for both platforms; its reference."""
+    layers = {platform: busybox_layers(engine_folder, platform) for platform in PLATFORMS}
+    return push_base(engine_folder, registry, repository, tag, layers)
+
+
+def push_node(engine_folder: Path, registry: str, repository: str, tag: str) -> str:
+    """Pushes the Node.js base for both platforms; its reference."""
+    with ThreadPoolExecutor() as threads:  # compressing lets other threads run
+        layers = dict(zip(PLATFORMS, threads.map(lambda platform: node_layers(engine_folder, platform), PLATFORMS)))
+    return push_base(engine_folder, registry, repository, tag, layers, env=node_env())
+
+
+def tree(folder: Path, *, at: str) -> Entries:
+    """What is below `folder`, to be placed below `at`/<its name>, or at the root if `at` is empty."""
+    start = PurePosixPath(at, folder.name) if at else PurePosixPath()
+    entries: dict[str, bytes | File | Link | Folder] = {}
+    for place, _, _ in os.walk(folder):
+        for found in Path(place).iterdir():
+            path = str(start / found.relative_to(folder))
+            if found.is_symlink():
+                entries[path] = Link(str(found.readlink()))
+            elif found.is_file():
+                entries[path] = File(found.read_bytes(), stat.S_IMODE(found.stat().st_mode) | 0o444)
+    return entries
+
+
+def _material(engine_folder: Path, platform: str) -> Path:
+    return engine_folder / "base" / platform.partition("/")[2]
