@@ -58,7 +58,9 @@ class Layout:
         if len(content) > limit:
             raise Failed(f"the content {digest} has more than {limit} bytes", where=str(path))
         if digest_of(content, digest_algorithm(digest)) != digest:
-            raise Failed("the content is not what its name says", remedy="Remove the layout and build again.", where=str(path))
+            raise Failed(
+                "the content is not what its name says", remedy="Remove the layout and build again.", where=str(path)
+            )
         return content
 
     def add(self, content: bytes, algorithm: str = "sha256") -> Digest:
@@ -86,22 +88,27 @@ class Layout:
         except BadDocument as error:
             raise Failed(f"index.json is not an index: {error}", where=str(path)) from None
 
-    def write_entries(self, entries: Iterable[Mapping[str, object]]) -> None:
-        """Replaces what `index.json` names; each entry as the members of its descriptor."""
+    def write_entries(self, entries: Iterable[Mapping[str, object]]) -> os.stat_result:
+        """Replaces what `index.json` names; each entry as the members of its descriptor. The new file's stat."""
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
-        write_atomically(self.path / "index.json", json.dumps(document, separators=(",", ":")).encode())
+        return write_atomically(self.path / "index.json", json.dumps(document, separators=(",", ":")).encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces the file at `path` as a whole: a reader, a crash or a full disk never leaves half of it."""
+def write_atomically(path: Path, content: bytes) -> os.stat_result:
+    """Replaces the file at `path` as a whole: a reader, a crash or a full disk never leaves half of it.
+
+    Returns the stat of what was written, taken before the rename: it cannot be that of somebody else's next version.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+            os.fchmod(file.fileno(), 0o644)
+            written = os.fstat(file.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
+    return written
