@@ -157,10 +157,11 @@ def parse_tags(body: bytes) -> tuple[str, ...]:
     document = _object(load_json(body, MAX_TAG_PAGE_BYTES), "the tag list")
     if "tags" not in document:
         raise BadDocument(Unknown.GARBAGE, "a tag list without a member 'tags'")
-    tags = _array(document["tags"] or [], "tags", 1_000_000)
-    for at, tag in enumerate(tags):
+    tags = []
+    for at, tag in enumerate(_array(document["tags"] or [], "tags", 1_000_000)):
         if not isinstance(tag, str):
             raise BadDocument(Unknown.MALFORMED, f"tags[{at}] is not a text")
+        tags.append(tag)
     return tuple(tags)
 
 

@@ -1,0 +1,337 @@
+"""Settings and catalogue from files and environment, read once, strictly, every mistake at once."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Any
+
+from imagewright import fields
+from imagewright.catalogue import Catalogue, Tool
+from imagewright.errors import BadCatalogue
+from imagewright.fields import Node, Problems, listed, named, number, one_of, text, texts_by_name, truth, whole
+from imagewright.names import (
+    BadName,
+    Repository,
+    make_repository,
+    parse_folder_name,
+    parse_host,
+    parse_platform,
+    parse_repository,
+    shown,
+)
+from imagewright.settings import (
+    BaseSettings,
+    BasesSettings,
+    HostSettings,
+    Limits,
+    PlanSettings,
+    Settings,
+)
+from imagewright.tags import SCHEMES
+
+BUILDERS = ("auto", "buildkit", "copy")
+_NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})
+
+
+def _label_prefix(node: Node) -> str:
+    try:
+        return parse_host(text(node))
+    except BadName:
+        raise ValueError("a domain or a word is expected, e.g. imagewright or org.example") from None
+
+
+def _hold(node: Node) -> dict[str, str]:
+    held = {}
+    for entry in listed(text)(node):
+        name, colon, why = entry.partition(":")
+        if not colon or not why.strip():
+            raise ValueError("each entry reads 'name: why'")
+        held[name.strip()] = why.strip()
+    return held
+
+
+def _repository(node: Node) -> str:
+    return str(named(parse_repository)(node))
+
+
+_PLATFORMS = listed(named(parse_platform))
+_HOST = {
+    "plain-http": truth,
+    "anonymous": truth,
+    "realms": listed(named(parse_host)),
+    "missing-codes": listed(text),
+    "second-look": number,
+    "connections": whole,
+}
+_LIMITS = {"connect": number, "read": number, "total": number}
+_PLAN = {"max-vanished": whole, "hold": _hold}
+_VERSIONS = {"timeout": number}
+_BASES = {
+    "repository": _repository,
+    "registry": named(parse_host),
+    "discover": truth,
+    "names": listed(named(parse_folder_name)),
+    "exclude": listed(named(parse_folder_name)),
+}
+_TOP = {
+    "registry": named(parse_host),
+    "repository": _repository,
+    "platforms": _PLATFORMS,
+    "builder": one_of(*BUILDERS),
+    "label-prefix": _label_prefix,
+    "bootstrap": truth,
+}
+SETTINGS = {
+    "": tuple(_TOP),
+    "bases": tuple(_BASES),
+    "bases.<base>": ("platforms",),
+    "versions": tuple(_VERSIONS),
+    "limits": tuple(_LIMITS),
+    "plan": tuple(_PLAN),
+    'registries."<host>"': tuple(_HOST),
+}
+"""Every setting there is, by table; `docs/settings.md` is compared with it."""
+
+
+def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings of the project in `root`: `imagewright.toml`, else `[tool.imagewright]`; the environment overrides.
+
+    `BadCatalogue` names every mistake with its place.
+    """
+    node = _settings_node(root)
+    problems = Problems()
+    node = _overridden(node, environ, problems)
+    tables = {"bases", "versions", "limits", "plan", "registries"}
+    top = fields.read(_without(node, tables), _TOP, problems)
+    given = {name: node.value[name] for name in tables if name in node.value}
+    empty = Node({}, node.place)
+    versions = fields.read(given.get("versions", empty), _VERSIONS, problems, "versions")
+    limits = fields.read(given.get("limits", empty), _LIMITS, problems, "limits")
+    plan = fields.read(given.get("plan", empty), _PLAN, problems, "plan")
+    registries = _registries(given.get("registries", empty), problems)
+    registry = top.pop("registry", "ghcr.io")
+    repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
+    bases = _bases(given.get("bases", empty), registry, problems)
+    for name in ("platforms",):
+        if name in top and not top[name]:
+            problems.add(node.value[name].place, f"{name}: an empty list means that nothing is published")
+    problems.refuse("Mend these settings; docs/settings.md lists all of them.")
+    assert repository, "refused above"
+    assert bases, "refused above"
+    return Settings(
+        repository=repository,
+        bases=bases,
+        version_timeout=versions.get("timeout", Settings.version_timeout),
+        registries=registries,
+        limits=Limits(**limits),
+        plan=PlanSettings(**_keywords(plan)),
+        **_keywords(top),
+    )
+
+
+def _settings_node(root: Path) -> Node:
+    own, project = root / "imagewright.toml", root / "pyproject.toml"
+    if own.is_file():
+        return fields.from_toml(own.read_bytes(), own.name)
+    if project.is_file():
+        tool = fields.from_toml(project.read_bytes(), project.name).value.get("tool")
+        if tool and "imagewright" in tool.value:
+            return tool.value["imagewright"]  # type: ignore[no-any-return]
+    raise BadCatalogue(
+        f"there are no settings in {root}",
+        remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
+    )
+
+
+def _overridden(node: Node, environ: Mapping[str, str], problems: Problems) -> Node:
+    """The settings with single keys replaced from `IMAGEWRIGHT_…`; `__` separates table and key."""
+    tables: Mapping[str, Mapping[str, Any]] = {
+        "": _TOP,
+        "bases": _BASES,
+        "versions": _VERSIONS,
+        "limits": _LIMITS,
+        "plan": _PLAN,
+    }
+    known = {_variable(table, key): (table, key) for table, schema in tables.items() for key in schema}
+    members = dict(node.value) if isinstance(node.value, dict) else {}
+    for name in sorted(environ):
+        if not name.startswith("IMAGEWRIGHT_") or name in _NOT_SETTINGS:
+            continue
+        if name not in known:
+            problems.add(f"environment variable {name}", "not a known setting")
+            continue
+        table, key = known[name]
+        place = f"environment variable {name}"
+        value: Any = environ[name]
+        if key in ("platforms", "names", "exclude", "hold"):
+            value = [Node(one.strip(), place) for one in value.split(",") if one.strip()]
+        if table:
+            inner = members.get(table, Node({}, place))
+            members[table] = Node({**inner.value, key: Node(value, place)}, inner.place)
+        else:
+            members[key] = Node(value, place)
+    return Node(members, node.place)
+
+
+def _variable(table: str, key: str) -> str:
+    return "IMAGEWRIGHT_" + "__".join(part.upper().replace("-", "_") for part in (table, key) if part)
+
+
+def _without(node: Node, names: set[str]) -> Node:
+    return Node({name: member for name, member in node.value.items() if name not in names}, node.place)
+
+
+def _keywords(read: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in read.items()}
+
+
+def _registries(node: Node, problems: Problems) -> dict[str, HostSettings]:
+    made = {}
+    for host, member in (node.value if isinstance(node.value, dict) else {}).items():
+        try:
+            name = parse_host(host)
+        except BadName as error:
+            problems.add(member.place, f"registries: {error}")
+            continue
+        read = fields.read(member, _HOST, problems, f'registries."{host}"')
+        if read.get("connections") == 0:
+            problems.add(member.place, f'registries."{host}".connections: at least 1')
+        made[name] = HostSettings(**_keywords(read))
+    return made
+
+
+def _bases(node: Node, registry: str, problems: Problems) -> BasesSettings | None:
+    if not isinstance(node.value, dict):
+        problems.add(node.place, "bases is not a table")
+        return None
+    tables = {name: member for name, member in node.value.items() if isinstance(member.value, dict)}
+    read = fields.read(_without(node, set(tables)), _BASES, problems, "bases")
+    single = {}
+    for name, member in tables.items():
+        inner = fields.read(member, {"platforms": _PLATFORMS}, problems, f"bases.{name}")
+        if inner.get("platforms") == ():
+            problems.add(
+                member.place, f"bases.{name}.platforms: an empty list; use `exclude` for a base without images"
+            )
+        try:
+            single[parse_folder_name(name)] = BaseSettings(**inner)
+        except BadName as error:
+            problems.add(member.place, f"bases: {error}")
+    names, exclude = read.get("names"), read.get("exclude", ())
+    if names is not None and read.get("discover"):
+        problems.add(
+            node.value["names"].place, "bases.names: the bases are discovered, `discover = true`; keep one of both"
+        )
+    discover = read.get("discover", names is None)
+    if not discover and not set(names or ()) - set(exclude):
+        problems.add(node.place, "bases: none is left: `names` is empty, or all of it is excluded")
+    repository = _made(read.get("registry", registry), read.get("repository"), "bases.repository", node.place, problems)
+    if repository is None:
+        return None
+    return BasesSettings(repository=repository, discover=discover, names=names or (), exclude=exclude, single=single)
+
+
+def _made(host: str, name: str | None, field: str, place: str, problems: Problems) -> Repository | None:
+    if name is None:
+        problems.add(place, f"{field}: is not set")
+        return None
+    try:
+        return make_repository(host, name)
+    except BadName as error:
+        problems.add(place, f"{field}: {error}")
+        return None
+
+
+_TOOL = {
+    "title": text,
+    "homepage": text,
+    "description": text,
+    "licenses": text,
+    "command": text,
+    "version-scheme": one_of(*SCHEMES),
+    "exclude-bases": texts_by_name(parse_folder_name),
+    "platforms": _PLATFORMS,
+    "redistributable": truth,
+    "base-config": one_of("check", "ignore"),
+    "squashed": truth,
+}
+TOOL_FIELDS = tuple(_TOOL)
+"""Every field of `tool.yaml`; `docs/settings.md` is compared with it."""
+
+
+def load_catalogue(root: Path, environ: Mapping[str, str]) -> Catalogue:
+    """Settings and tools of the project in `root`. `BadCatalogue` names every mistake with its place."""
+    settings = load_settings(root, environ)
+    folder = root / "tools"
+    if not folder.is_dir():
+        raise BadCatalogue(f"there is no folder {folder}", remedy="Make it, with a folder per tool.")
+    problems = Problems()
+    tools = [_tool(one, folder, problems) for one in sorted(folder.iterdir()) if one.is_dir()]
+    _refuse_leaving_links(folder, root, problems)
+    problems.refuse("Mend these files; docs/settings.md lists what tool.yaml may say.")
+    if not tools:
+        raise BadCatalogue(
+            f"there is no tool in {folder}", remedy="Add a folder per tool, with version.sh and install.sh."
+        )
+    return Catalogue(
+        root=root,
+        settings=settings,
+        tools=tuple(tool for tool in tools if tool),
+        hash=f"sha256:{_hash(settings, folder)}",
+    )
+
+
+def _tool(folder: Path, tools: Path, problems: Problems) -> Tool | None:
+    place = f"tools/{folder.name}"
+    try:
+        name = parse_folder_name(folder.name)
+    except BadName as error:
+        problems.add(place, str(error))
+        return None
+    read = {}
+    file = folder / "tool.yaml"
+    if file.is_file():
+        try:
+            read = fields.read(fields.from_yaml(file.read_bytes(), f"{place}/tool.yaml"), _TOOL, problems)
+        except BadCatalogue as error:
+            problems.add(error.where, error.reason)
+    if read.get("platforms") == ():
+        problems.add(f"{place}/tool.yaml", "platforms: an empty list means that nothing is published")
+    base_config = read.pop("base-config", "check")
+    own, shared = folder / "Dockerfile", tools / "Dockerfile"
+    uses_shared = shared.is_file() and (folder / "install.sh").exists()
+    return Tool(
+        name=name,
+        folder=folder,
+        dockerfile=own if own.is_file() else shared if uses_shared else None,
+        check_base_config=base_config == "check",
+        **_keywords(read),
+    )
+
+
+def _refuse_leaving_links(folder: Path, root: Path, problems: Problems) -> None:
+    inside = root.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            problems.add(
+                str(path.relative_to(root)), f"a link that leaves the project, to {shown(str(path.readlink()))}"
+            )
+
+
+def _hash(settings: Settings, folder: Path) -> str:
+    """Over all settings and every file: two equal hashes mean that the same targets are expected, by the same rules."""
+    sha256 = hashlib.sha256()
+    for one in fields_of(settings):
+        sha256.update(f"{one.name}={getattr(settings, one.name)!r}\0".encode())
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            kind, content = "link", str(path.readlink()).encode()
+        elif path.is_file():
+            kind = "program" if path.stat().st_mode & 0o100 else "file"
+            content = path.read_bytes()
+        else:
+            continue
+        sha256.update(f"{kind} {len(content)} {relative}\0".encode() + content)
+    return sha256.hexdigest()

@@ -1,0 +1,158 @@
+"""What a registry's answer means. Pure: status, headers and body in; a typed meaning out. The only judge of a response.
+
+Only `Absent` can ever lead to a build, so it needs the registry's own words: status 404 and its JSON error body. A text
+or HTML 404 came from something else on the way.
+https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from imagewright.documents import BadDocument, load_json
+from imagewright.names import BadName, Digest, digest_algorithm, digest_of, parse_digest, shown
+from imagewright.reasons import Unknown
+
+MAX_ERROR_BYTES = 64 * 2**10
+
+RETRIES: Mapping[Unknown, int] = {
+    Unknown.REGISTRY_UNAVAILABLE: 4,
+    Unknown.NETWORK: 2,
+    Unknown.TIMEOUT: 2,
+    Unknown.GARBAGE: 1,
+    Unknown.INTEGRITY: 1,
+    Unknown.NOT_A_REGISTRY_ANSWER: 1,
+}
+"""How often a GET or HEAD is repeated, by what it met. Whatever is not listed is final; nothing else is ever repeated."""
+
+UNAVAILABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+NAME_UNKNOWN = "NAME_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response, read to its end. headers: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """Bytes that are what their digest says."""
+
+    body: bytes
+    media_type: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The tag still names the digest that was sent along."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The registry says, in its own words, that it has no such thing. code: as it said it."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The question was not answered."""
+
+    reason: Unknown
+    detail: str
+    retry_after: float | None = None
+
+
+def content(answer: Answer, asked: Digest | None, missing_codes: Collection[str]) -> Document | Absent | Trouble:
+    """What the answer to a GET of a manifest or blob means. asked: the digest it was asked by, None for a tag."""
+    if answer.status == 200:
+        return _verified(answer, asked)
+    if answer.status == 404:
+        return _not_found(answer, missing_codes)
+    return refusal(answer)
+
+
+def tag_page(answer: Answer) -> bytes | Absent | Trouble:
+    """What the answer to a GET of a page of tags means: the body that lists them, or why not."""
+    if answer.status == 200:
+        return answer.body
+    if answer.status == 404:
+        return _not_found(answer, (NAME_UNKNOWN,))
+    return refusal(answer)
+
+
+def refusal(answer: Answer) -> Trouble:
+    """What an answer that is neither 200 nor a plain 404 means."""
+    code, message = _error(answer)
+    said = f"status {answer.status}" + (f" {code}" if code else "") + (f", {shown(message)}" if message else "")
+    if answer.status in (401, 403):
+        return Trouble(Unknown.AUTH, said)
+    if answer.status in UNAVAILABLE:
+        return Trouble(Unknown.REGISTRY_UNAVAILABLE, said, _seconds(answer.headers.get("retry-after", "")))
+    if answer.status in (200, 204, 206):
+        return Trouble(Unknown.GARBAGE, f"status {answer.status} without the content that was asked for")
+    return Trouble(Unknown.UNEXPECTED_STATUS, said)
+
+
+def _verified(answer: Answer, asked: Digest | None) -> Document | Trouble:
+    media_type = answer.headers.get("content-type", "")
+    if not answer.body:
+        return Trouble(Unknown.GARBAGE, "status 200 with an empty body")
+    if media_type.startswith("text/html"):
+        return Trouble(Unknown.GARBAGE, "a web page instead of a document")
+    stated = answer.headers.get("docker-content-digest", "")
+    try:
+        header = parse_digest(stated) if stated else None
+    except BadName as error:
+        return Trouble(Unknown.BAD_DIGEST, f"Docker-Content-Digest: {error}")
+    computed = digest_of(answer.body, digest_algorithm(asked or header or Digest("sha256:")))
+    for expected, who in ((asked, "asked for"), (header, "stated in the answer")):
+        if expected and digest_of(answer.body, digest_algorithm(expected)) != expected:
+            return Trouble(Unknown.INTEGRITY, f"the bytes have digest {computed}, {who} was {expected}")
+    return Document(body=answer.body, media_type=media_type, digest=computed)
+
+
+def _not_found(answer: Answer, missing_codes: Collection[str]) -> Absent | Trouble:
+    code, _ = _error(answer)
+    if code in missing_codes or code == NAME_UNKNOWN:
+        return Absent(code)
+    if code:
+        return Trouble(Unknown.UNEXPECTED_STATUS, f"status 404 {code}")
+    return Trouble(Unknown.NOT_A_REGISTRY_ANSWER, "status 404 without a registry's error body")
+
+
+def _error(answer: Answer) -> tuple[str, str]:
+    """Code and message of the first error in a registry's error body; empty where it has none."""
+    try:
+        document = load_json(answer.body, MAX_ERROR_BYTES)
+    except BadDocument:
+        return "", ""
+    errors = document.get("errors") if isinstance(document, dict) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    if not isinstance(first, dict):
+        return "", ""
+    return str(first.get("code") or ""), str(first.get("message") or "")
+
+
+def _seconds(header: str) -> float | None:
+    """`Retry-After` in seconds; dates and GHCR's `880.092µs` are not worth more than the usual backoff."""
+    return float(header) if header.isdecimal() else None
+
+
+def next_page(link: str, resolve: Callable[[str], str]) -> str | None:
+    """The URL of the next page of tags from a `Link` header, resolved; None where there is none. RFC 8288."""
+    for part in link.split(","):
+        target, _, parameters = part.strip().partition(";")
+        if (
+            target.startswith("<")
+            and target.endswith(">")
+            and 'rel="next"' in parameters.replace("rel=next", 'rel="next"')
+        ):
+            return resolve(target[1:-1])
+    return None

@@ -1,0 +1,460 @@
+"""The registry client: oras, guarded. The only file that imports oras.
+
+oras does the talking, through one overridden method; everything it leaves open is closed here: limits, retries, one
+token per repository, digests, typed answers. `tests/test_oras_contract.py` holds the quirks that this stands on.
+"""
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
+
+import oras.auth.base
+import oras.provider
+import requests
+import urllib3.exceptions
+
+from imagewright.documents import (
+    ACCEPT,
+    MAX_CONFIG_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_TAG_PAGE_BYTES,
+    BadDocument,
+    parse_tags,
+)
+from imagewright.errors import Failed
+from imagewright.names import (
+    BadName,
+    Digest,
+    Reference,
+    Repository,
+    Tag,
+    digest_algorithm,
+    digest_of,
+    is_loopback,
+    parse_tag,
+)
+from imagewright.reasons import Unknown
+from imagewright.registry import answers
+from imagewright.registry.answers import RETRIES, Absent, Answer, Document, NotModified, Trouble
+from imagewright.registry.auth import DOCKER_HUB, Credentials, Tokens
+from imagewright.registry.transport import (
+    MAX_HOPS,
+    GuardedSession,
+    Interrupted,
+    read_body,
+    redirect_target,
+    trouble_of,
+    without_authorization,
+)
+from imagewright.settings import Settings, Surroundings
+
+_MAX_PAGES = 1_000
+_BREAKER = 5
+_SAFE = frozenset({"GET", "HEAD"})
+_RETRY_AFTER_AT_MOST = 30.0
+_REPOSITORY_PATH = re.compile(r"/v2/(.+?)/(?:manifests|blobs|tags|referrers)/")
+_UPLOAD_SECONDS = 1800.0
+
+
+class _Refused(Exception):
+    """A 401 or 403, handed back before oras answers it with whatever credential it has."""
+
+    def __init__(self, response: requests.Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+class _NoCredentials(oras.auth.base.AuthBackend):  # type: ignore[misc]
+    """In place of oras' authentication, which holds one token for every host and repository."""
+
+    def authenticate_request(
+        self, original: requests.Response, headers: dict[str, str], refresh: bool = False
+    ) -> tuple[dict[str, str], bool]:
+        raise _Refused(original)
+
+
+class Registry(oras.provider.Registry):  # type: ignore[misc]
+    """One registry host. host: as in references. Every request of oras passes `do_request`."""
+
+    def __init__(self, host: str, settings: Settings, surroundings: Surroundings, credentials: Credentials) -> None:
+        self._host = "registry-1.docker.io" if host == DOCKER_HUB else host
+        self._settings = settings.host(host)
+        self._limits = settings.limits
+        plain = self._settings.plain_http or is_loopback(host)
+        super().__init__(hostname=self._host, insecure=plain, tls_verify=True)
+        self.session = GuardedSession(settings.limits, surroundings, self._settings.connections)
+        self._tls_verify = surroundings.ca_bundle or True
+        self.auth = _NoCredentials()
+        self.auth.session = self.session
+        self._tokens = Tokens(self._host, self._settings, credentials, self._fetch_token)
+        self._in_a_row = 0
+        self._counter = threading.Lock()
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: dict[str, Any] | bytes | IO[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: dict[str, Any] | None = None,
+        stream: bool = False,
+        *,
+        limit: int = MAX_MANIFEST_BYTES,
+        seconds: float | None = None,
+    ) -> requests.Response:
+        """A request with its retries, whose body has been read. Raises `Interrupted` where there is no answer.
+
+        limit: bytes of the body. seconds: for everything together, the settings' total by default.
+        """
+        if self._in_a_row >= _BREAKER:
+            raise Interrupted(Trouble(Unknown.HOST_DOWN, f"{self._host} failed {_BREAKER} times in a row"))
+        deadline = time.monotonic() + (seconds or self._limits.total)
+        attempt = 0
+        while True:
+            try:
+                response = self._authorized(url, method, data, dict(headers or {}), json, limit, deadline)
+                trouble = _worth_retrying(response)
+            except Interrupted as error:
+                response, trouble = None, error.trouble
+            if trouble is None and response is not None:
+                self._in_a_row = 0
+                return response
+            assert trouble is not None
+            pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            attempt += 1
+            if (
+                method not in _SAFE
+                or attempt > RETRIES.get(trouble.reason, 0)
+                or pause > _RETRY_AFTER_AT_MOST
+                or time.monotonic() + pause > deadline
+            ):
+                self._count_failure(trouble)
+                if response is not None:
+                    return response
+                raise Interrupted(trouble)
+            time.sleep(pause)
+
+    def _count_failure(self, trouble: Trouble) -> None:
+        if trouble.reason in (Unknown.REGISTRY_UNAVAILABLE, Unknown.NETWORK, Unknown.TIMEOUT):
+            with self._counter:
+                self._in_a_row += 1
+
+    def _authorized(
+        self,
+        url: str,
+        method: str,
+        data: Any,
+        headers: dict[str, str],
+        json: Any,
+        limit: int,
+        deadline: float,
+    ) -> requests.Response:
+        """One request, with the authorization that its repository needs."""
+        matched = _REPOSITORY_PATH.search(urlsplit(url).path)
+        repository = matched[1] if matched else ""
+        actions = "pull" if method in _SAFE else "pull,push"
+        authorization = self._tokens.known(repository, actions) if repository else None
+        response = self._sent(url, method, data, headers, json, limit, deadline, authorization)
+        if response.status_code != 401 or not repository:
+            return response
+        renewed = self._tokens.renew(
+            response.headers.get("WWW-Authenticate", ""),
+            repository,
+            actions,
+            authorization if isinstance(authorization, str) else None,
+        )
+        return self._sent(url, method, data, headers, json, limit, deadline, renewed)
+
+    def _sent(
+        self,
+        url: str,
+        method: str,
+        data: Any,
+        headers: dict[str, str],
+        json: Any,
+        limit: int,
+        deadline: float,
+        authorization: str | None | Trouble,
+    ) -> requests.Response:
+        """One request, redirects followed by hand, its body read."""
+        if isinstance(authorization, Trouble):
+            raise Interrupted(authorization)
+        if authorization:
+            headers = headers | {"Authorization": authorization}
+        try:
+            for _ in range(MAX_HOPS + 1):
+                try:
+                    response = _undecorated(
+                        self, url, method=method, data=data, headers=dict(headers), json=json, stream=True
+                    )
+                except _Refused as refused:
+                    response = refused.response
+                if response.status_code not in (301, 302, 303, 307, 308) or method not in _SAFE:
+                    response._content = read_body(response, limit, deadline)  # noqa: SLF001 - read with our own limits
+                    return response  # type: ignore[no-any-return]
+                response.close()
+                target = redirect_target(response, self._host)
+                if urlsplit(target).netloc != urlsplit(url).netloc:
+                    headers = without_authorization(headers)
+                url = target
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise Interrupted(trouble_of(error, self._limits)) from None
+        except (ConnectionError, TimeoutError) as error:  # urllib3 lets the socket's own errors through while reading
+            silent = isinstance(error, TimeoutError)
+            raise Interrupted(
+                Trouble(Unknown.TIMEOUT, f"silent for {self._limits.read:g} s")
+                if silent
+                else Trouble(Unknown.NETWORK, "the connection broke")
+            ) from None
+        raise Interrupted(Trouble(Unknown.REDIRECT, f"redirected more than {MAX_HOPS} times"))
+
+    def _fetch_token(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes] | Trouble:
+        try:
+            response = self.session.request("GET", url, headers=dict(headers))
+            body = read_body(response, answers.MAX_ERROR_BYTES, time.monotonic() + self._limits.total)
+        except Interrupted as error:
+            return error.trouble
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            return trouble_of(error, self._limits)
+        return response.status_code, body
+
+    def url(self, repository: str, rest: str) -> str:
+        """The URL of something in a repository of this host."""
+        name = f"library/{repository}" if self._host == "registry-1.docker.io" and "/" not in repository else repository
+        return f"{self.prefix}://{self._host}/v2/{name}/{rest}"
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self.session.close()
+
+
+_undecorated: Callable[..., requests.Response] = oras.provider.Registry.do_request.__wrapped__
+"""Without the decorator that sleeps 131 s on any error and repeats POST."""
+
+
+def _worth_retrying(response: requests.Response) -> Trouble | None:
+    if response.status_code not in answers.UNAVAILABLE:
+        return None
+    return answers.refusal(_answer(response))
+
+
+def _answer(response: requests.Response) -> Answer:
+    return Answer(
+        status=response.status_code,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=response.content,
+    )
+
+
+class Client:
+    """All registries of a run. Reading returns typed answers and raises nothing; writing raises `Failed`."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        self._settings = settings
+        self._surroundings = surroundings
+        self._credentials = Credentials(surroundings)
+        self._registries: dict[str, Registry] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for registry in self._registries.values():
+            registry.close()
+
+    def _registry(self, host: str) -> Registry:
+        with self._lock:
+            if host not in self._registries:
+                self._registries[host] = Registry(host, self._settings, self._surroundings, self._credentials)
+            return self._registries[host]
+
+    def manifest(
+        self, reference: Reference, *, unless: Digest | None = None
+    ) -> Document | NotModified | Absent | Trouble:
+        """The index or manifest under a reference. unless: a digest; `NotModified` where the tag still names it."""
+        headers = {"Accept": ACCEPT}
+        if unless:
+            headers["If-None-Match"] = f'"{unless}"'
+        path = f"manifests/{reference.to}"
+        answer = self._read(reference.repository, path, headers, MAX_MANIFEST_BYTES, reference.digest)
+        if isinstance(answer, Answer):
+            if unless and answer.status == 304:
+                return NotModified(unless)
+            return answers.content(answer, reference.digest, self._missing_codes(reference.repository))
+        return answer
+
+    def config(self, repository: Repository, digest: Digest) -> Document | Absent | Trouble:
+        """An image configuration by its digest."""
+        answer = self._read(repository, f"blobs/{digest}", {"Accept": "*/*"}, MAX_CONFIG_BYTES, digest)
+        if isinstance(answer, Answer):
+            return answers.content(answer, digest, ("BLOB_UNKNOWN",))
+        return answer
+
+    def tags(self, repository: Repository) -> tuple[Tag, ...] | Absent | Trouble:
+        """Every tag of a repository, all pages; tags outside the grammar are left out."""
+        registry = self._registry(repository.host)
+        url: str | None = registry.url(repository.name, "tags/list?n=1000")
+        found: list[Tag] = []
+        for _ in range(_MAX_PAGES):
+            if url is None:
+                return tuple(found)
+            try:
+                answer = _answer(registry.do_request(url, limit=MAX_TAG_PAGE_BYTES))
+            except Interrupted as error:
+                return error.trouble
+            page = answers.tag_page(answer)
+            if not isinstance(page, bytes):
+                return page
+            try:
+                found.extend(_legal_tags(page))
+            except BadDocument as error:
+                return Trouble(error.reason, f"the tag list: {error.detail}")
+            here = url
+            following = answers.next_page(answer.headers.get("link", ""), lambda target: urljoin(here, target))
+            if following and urlsplit(following)[:2] != urlsplit(url)[:2]:
+                return Trouble(Unknown.REDIRECT, "the next page of tags is on another host")
+            url = following
+        return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_PAGES} pages of tags")
+
+    def _read(
+        self, repository: Repository, path: str, headers: Mapping[str, str], limit: int, asked: Digest | None
+    ) -> Answer | Trouble:
+        """A GET, once more where the bytes were not what they should be: a cache on the way may have been caught."""
+        registry = self._registry(repository.host)
+        for attempt in (1, 2):
+            try:
+                answer = _answer(registry.do_request(registry.url(repository.name, path), headers=headers, limit=limit))
+            except Interrupted as error:
+                return error.trouble
+            meaning = answers.content(answer, asked, ())
+            if attempt == 2 or not isinstance(meaning, Trouble) or meaning.reason not in _SECOND_ASKING:
+                break
+        return answer
+
+    def _missing_codes(self, repository: Repository) -> tuple[str, ...]:
+        return self._settings.host(repository.host).missing_codes
+
+    def document(self, reference: Reference) -> tuple[bytes, str]:
+        """Bytes and media type of a manifest, for builders. `Failed` where it cannot be read."""
+        match self.manifest(reference):
+            case Document() as document:
+                return document.body, document.media_type
+            case Absent(code):
+                raise Failed(f"{reference} is not there ({code})", remedy="It moved since the plan: make a new plan.")
+            case Trouble(_, detail):
+                raise Failed(f"{reference} could not be read: {detail}", remedy="Try again later.")
+            case NotModified():
+                raise AssertionError("no digest was sent along")
+
+    def blob(self, repository: Repository, digest: Digest, to: Path) -> None:
+        """Downloads a blob into the file `to`, verified. `Failed` where that cannot be done; then there is no file."""
+        registry = self._registry(repository.host)
+        try:
+            response = registry.do_request(
+                registry.url(repository.name, f"blobs/{digest}"), limit=_MAX_BLOB_BYTES, seconds=_UPLOAD_SECONDS
+            )
+        except Interrupted as error:
+            raise Failed(f"{repository}@{digest} could not be read: {error.trouble.detail}") from None
+        match answers.content(_answer(response), digest, ("BLOB_UNKNOWN",)):
+            case Document(body=body):
+                to.parent.mkdir(parents=True, exist_ok=True)
+                to.write_bytes(body)
+            case Absent():
+                raise Failed(f"{repository}@{digest} is not there", remedy="The registry lost content: mend the base.")
+            case Trouble(detail=detail):
+                raise Failed(f"{repository}@{digest} could not be read: {detail}", remedy="Try again later.")
+
+    def has_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Whether a blob is in a repository. `Failed` where the registry gives no answer."""
+        return self._has(repository, f"blobs/{digest}", {})
+
+    def has_manifest(self, repository: Repository, digest: Digest) -> bool:
+        """Whether a manifest is in a repository. `Failed` where the registry gives no answer."""
+        return self._has(repository, f"manifests/{digest}", {"Accept": ACCEPT})
+
+    def _has(self, repository: Repository, path: str, headers: Mapping[str, str]) -> bool:
+        status = self._write("HEAD", repository, path, headers=headers).status
+        if status not in (200, 404):
+            raise Failed(f"{repository.host} answered status {status} to a question for {path}")
+        return status == 200
+
+    def mount_blob(self, repository: Repository, digest: Digest, source: Repository) -> bool:
+        """Takes a blob over from another repository of the same host; False where the registry will not."""
+        answer = self._write("POST", repository, f"blobs/uploads/?mount={digest}&from={source.name}")
+        if answer.status == 202:  # it started an upload instead, which is left to expire
+            return False
+        return answer.status == 201
+
+    def upload_blob(self, repository: Repository, digest: Digest, content: Path) -> None:
+        """Uploads a blob in one piece. `Failed` unless the registry confirms it."""
+        started = self._write("POST", repository, "blobs/uploads/")
+        if started.status != 202 or "location" not in started.headers:
+            raise Failed(f"{repository} refuses an upload: {answers.refusal(started).detail}", remedy=_PUSH_REMEDY)
+        registry = self._registry(repository.host)
+        location = urljoin(registry.url(repository.name, "blobs/uploads/"), started.headers["location"])
+        if urlsplit(location)[:2] != urlsplit(registry.url(repository.name, ""))[:2]:
+            raise Failed(f"{repository} wants the upload on another host, {urlsplit(location).netloc}")
+        url = f"{location}{'&' if '?' in location else '?'}digest={digest}"
+        with content.open("rb") as file:
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(content.stat().st_size)}
+            answer = self._send("PUT", repository, url, headers, file)
+        if answer.status != 201:
+            raise Failed(f"{repository} did not take {digest}: {answers.refusal(answer).detail}", remedy=_PUSH_REMEDY)
+
+    def put_manifest(self, reference: Reference, body: bytes, media_type: str) -> None:
+        """Puts a manifest or index under a tag or its digest. `Failed` unless the registry confirms these bytes."""
+        answer = self._write(
+            "PUT", reference.repository, f"manifests/{reference.to}", headers={"Content-Type": media_type}, data=body
+        )
+        stated = answer.headers.get("docker-content-digest", "")
+        if answer.status != 201:
+            raise Failed(f"{reference} was not taken: {answers.refusal(answer).detail}", remedy=_PUSH_REMEDY)
+        if stated and stated != digest_of(body, digest_algorithm(Digest(stated))):
+            raise Failed(f"{reference} was taken as {stated}, which is not what was sent")
+
+    def _write(
+        self,
+        method: str,
+        repository: Repository,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> Answer:
+        url = self._registry(repository.host).url(repository.name, path)
+        return self._send(method, repository, url, dict(headers or {}), data)
+
+    def _send(
+        self, method: str, repository: Repository, url: str, headers: Mapping[str, str], data: bytes | IO[bytes] | None
+    ) -> Answer:
+        registry = self._registry(repository.host)
+        try:
+            return _answer(registry.do_request(url, method, data=data, headers=headers, seconds=_UPLOAD_SECONDS))
+        except Interrupted as error:
+            raise Failed(
+                f"{repository.host} did not answer a {method}: {error.trouble.detail}",
+                remedy=error.trouble.reason.remedy,
+            ) from None
+
+
+_SECOND_ASKING = frozenset(
+    reason for reason in (Unknown.GARBAGE, Unknown.INTEGRITY, Unknown.NOT_A_REGISTRY_ANSWER) if RETRIES.get(reason)
+)
+_MAX_BLOB_BYTES = 16 * 2**30
+_PUSH_REMEDY = "Check that the login may push there (`docker login`, or REGISTRY_AUTH_FILE)."
+
+
+def _legal_tags(page: bytes) -> list[Tag]:
+    legal = []
+    for text in parse_tags(page):
+        try:
+            legal.append(parse_tag(text))
+        except BadName:  # no tag of ours, and none that can be asked for
+            continue
+    return legal

@@ -1,0 +1,176 @@
+"""From documents to an observation: which documents a reference still needs, and what they amount to. Without I/O."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from imagewright.documents import BadDocument, Config, Descriptor, Index, Manifest, parse_config, parse_manifest
+from imagewright.names import Digest, Platform, Reference
+from imagewright.reasons import Unknown
+from imagewright.registry.answers import Absent, Document, Trouble
+from imagewright.snapshot import Gone, Image, Missing, Observation, Published, Unreachable
+
+MAX_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An index or manifest whose bytes have this digest."""
+
+    digest: Digest
+    document: Index | Manifest
+
+
+class _Hole(Exception):  # noqa: N818 - not an error: something that stops the reading of one reference
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.detail)
+        self.trouble = trouble
+
+
+class Documents:
+    """Documents by the reference they were asked by; each is kept once, parsed."""
+
+    def __init__(self) -> None:
+        self._manifests: dict[Reference, Read | Absent | Trouble] = {}
+        self._configs: dict[Reference, Config | Absent | Trouble] = {}
+
+    def put_manifest(self, reference: Reference, answer: Document | Absent | Trouble) -> None:
+        """Keeps what a registry answered to the question for a manifest."""
+        if isinstance(answer, Document):
+            try:
+                self._manifests[reference] = Read(answer.digest, parse_manifest(answer.body, answer.media_type))
+            except BadDocument as error:
+                self._manifests[reference] = Trouble(error.reason, error.detail)
+        else:
+            self._manifests[reference] = answer
+
+    def put_config(self, reference: Reference, answer: Document | Absent | Trouble) -> None:
+        """Keeps what a registry answered to the question for a configuration."""
+        if isinstance(answer, Document):
+            try:
+                self._configs[reference] = parse_config(answer.body)
+            except BadDocument as error:
+                self._configs[reference] = Trouble(error.reason, error.detail)
+        else:
+            self._configs[reference] = answer
+
+    def digest(self, reference: Reference) -> Digest | None:
+        """The digest under a reference, if its manifest has been read."""
+        read = self._manifests.get(reference)
+        return read.digest if isinstance(read, Read) else None
+
+    def needed(self, references: Iterable[Reference]) -> tuple[list[Reference], list[Reference]]:
+        """The manifests and the configurations that can be asked for next, each once."""
+        manifests: dict[Reference, None] = {}
+        configs: dict[Reference, None] = {}
+        for reference in references:
+            for wanted, is_config in self._unread(reference, 0):
+                (configs if is_config else manifests)[wanted] = None
+        return list(manifests), list(configs)
+
+    def _unread(self, reference: Reference, depth: int) -> Iterator[tuple[Reference, bool]]:
+        if reference not in self._manifests:
+            yield reference, False
+            return
+        read = self._manifests[reference]
+        if not isinstance(read, Read):
+            return
+        if isinstance(read.document, Manifest):
+            config = read.document.config
+            if config and reference.repository.at(config.digest) not in self._configs:
+                yield reference.repository.at(config.digest), True
+        elif depth < MAX_DEPTH:
+            for entry in read.document.entries:
+                if not entry.is_attestation:
+                    yield from self._unread(reference.repository.at(entry.digest), depth + 1)
+
+    def forget(self, references: Iterable[Reference]) -> None:
+        """Drops what some references were answered with, and every absence, so that it is asked for again."""
+        for reference in references:
+            self._manifests.pop(reference, None)
+        for known in (self._manifests, self._configs):
+            for reference in [key for key, seen in known.items() if isinstance(seen, Absent)]:
+                del known[reference]  # type: ignore[attr-defined]
+
+    def observation(self, reference: Reference) -> Observation:
+        """What the documents under a reference amount to, once nothing of it is needed any more."""
+        read = self._manifests[reference]
+        match read:
+            case Absent(code):
+                return Missing(reference=reference, code=code)
+            case Trouble(reason, detail):
+                return Unreachable(reference=reference, reason=reason, detail=detail)
+            case Read():
+                try:
+                    return self._published(reference, read)
+                except _Hole as hole:
+                    return Unreachable(reference=reference, reason=hole.trouble.reason, detail=hole.trouble.detail)
+
+    def _published(self, reference: Reference, read: Read) -> Published:
+        warnings: list[str] = []
+        parts = list(self._parts(reference, read, None, 0, warnings))
+        index = read.document if isinstance(read.document, Index) else None
+        return Published(
+            reference=reference,
+            digest=read.digest,
+            media_type=read.document.media_type,
+            is_index=index is not None,
+            images=tuple(one for one in parts if isinstance(one, Image)),
+            gone=tuple(one for one in parts if isinstance(one, Gone)),
+            annotations=read.document.annotations,
+            warnings=tuple(warnings),
+        )
+
+    def _parts(
+        self, reference: Reference, read: Read, entry: Descriptor | None, depth: int, warnings: list[str]
+    ) -> Iterator[Image | Gone]:
+        if isinstance(read.document, Manifest):
+            yield self._image(reference, read.digest, read.document, entry)
+            return
+        if depth >= MAX_DEPTH:
+            raise _Hole(Trouble(Unknown.TOO_DEEP, f"indexes within indexes, deeper than {MAX_DEPTH}"))
+        described = {one.digest for one in read.document.entries}
+        for child in read.document.entries:
+            if child.is_attestation:
+                about = child.annotations.get("vnd.docker.reference.digest", "")
+                if about not in described:
+                    warnings.append(f"an attestation, {child.digest}, describes nothing in its index")
+                continue
+            at = reference.repository.at(child.digest)
+            match self._manifests[at]:
+                case Read() as inner:
+                    yield from self._parts(at, inner, child, depth + 1, warnings)
+                case Absent():
+                    yield Gone(platform=_stated(child), digest=child.digest)
+                case Trouble(reason, detail):
+                    raise _Hole(Trouble(reason, f"{_stated(child)}: {detail}"))
+
+    def _image(
+        self, reference: Reference, digest: Digest, manifest: Manifest, entry: Descriptor | None
+    ) -> Image | Gone:
+        where = f"{_stated(entry)}: " if entry and entry.platform else ""
+        if manifest.config is None:
+            raise _Hole(Trouble(Unknown.MALFORMED, f"{where}an artifact, not an image"))
+        match self._configs[reference.repository.at(manifest.config.digest)]:
+            case Absent():
+                return Gone(platform=_stated(entry), digest=digest)
+            case Trouble(reason, detail):
+                raise _Hole(Trouble(reason, f"{where}configuration: {detail}"))
+            case config:
+                if config.diff_ids is None or len(config.diff_ids) != len(manifest.layers):
+                    count = 0 if config.diff_ids is None else len(config.diff_ids)
+                    detail = f"{where}{len(manifest.layers)} layers, but {count} diff ids"
+                    raise _Hole(Trouble(Unknown.MALFORMED, detail))
+                return Image(
+                    platform=_stated(entry) if entry and entry.platform else config.platform.normalised(),
+                    digest=digest,
+                    config=manifest.config.digest,
+                    layers=tuple(layer.digest for layer in manifest.layers),
+                    diff_ids=config.diff_ids,
+                    history=config.history,
+                    labels=config.labels,
+                    created=config.created,
+                )
+
+
+def _stated(entry: Descriptor | None) -> Platform:
+    return entry.platform.normalised() if entry and entry.platform else Platform("unknown", "unknown")

@@ -1,0 +1,418 @@
+"""What was seen in the registries: one frozen picture that can be written, read back and judged again.
+
+An observation is `Published`, `Missing` or `Unreachable`. Only positive evidence makes one of the first two: every byte
+behind a `Published` was hashed, every `Missing` was said by a registry in its own words.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from imagewright.documents import HistoryEntry
+from imagewright.errors import BadReport
+from imagewright.names import Digest, Platform, Reference, parse_digest, parse_platform, parse_reference
+from imagewright.reasons import CODES, Unknown
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One platform of an image, from its manifest and configuration. created: as the configuration says, may be empty.
+
+    history: None where the configuration has none. digest, config: of manifest and configuration.
+    """
+
+    platform: Platform
+    digest: Digest
+    config: Digest
+    layers: tuple[Digest, ...]
+    diff_ids: tuple[Digest, ...]
+    history: tuple[HistoryEntry, ...] | None
+    labels: Mapping[str, str] = field(hash=False)
+    created: str
+
+    @property
+    def history_is_whole(self) -> bool:
+        """Whether the history accounts for every layer, so that steps without a layer are in it too."""
+        return self.history is not None and sum(not step.empty_layer for step in self.history) == len(self.diff_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """A platform that the index names and whose manifest or configuration the registry says it does not have."""
+
+    platform: Platform
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where an image departs from its base. at: position, from 0. found: empty where the image has nothing there."""
+
+    at: int
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """An image that is there, read to its end. is_index: False where one manifest stands under the tag.
+
+    images: a platform each, normalised, in document order. gone: platforms with holes. warnings: odd, but harmless.
+    """
+
+    reference: Reference
+    digest: Digest
+    media_type: str
+    is_index: bool
+    images: tuple[Image, ...]
+    gone: tuple[Gone, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """Every platform that the image names, holes included."""
+        return (*(one.platform for one in self.images), *(one.platform for one in self.gone))
+
+    def on(self, platform: Platform) -> Image | None:
+        """The image of one platform."""
+        return next((one for one in self.images if one.platform == platform), None)
+
+    def common(self, other: "Published") -> tuple[tuple[Platform, Image, Image], ...]:
+        """The platforms that both have, with the two images."""
+        both = ((one.platform, one, other.on(one.platform)) for one in self.images)
+        return tuple((platform, mine, theirs) for platform, mine, theirs in both if theirs)
+
+    def departs_from(self, base: "Published", platform: Platform) -> Difference | None:
+        """Where the base's layers, or else its diff ids, are not an ordered prefix of the image's; None if they are.
+
+        Both are tried because recompressing a layer changes its digest and no diff id.
+        """
+        mine, theirs = self.on(platform), base.on(platform)
+        if mine is None or theirs is None or mine.layers[: len(theirs.layers)] == theirs.layers:
+            return None
+        return _first_difference(theirs.diff_ids, mine.diff_ids)
+
+    def config_departs_from(self, base: "Published", platform: Platform) -> Difference | None:
+        """Where the base's history is not a prefix of the image's: ENV, USER or ENTRYPOINT changed, which make no layer.
+
+        Compares commands, not times: builders rewrite those. None where either history is not whole, see
+        `history_is_whole`.
+        """
+        mine, theirs = self.on(platform), base.on(platform)
+        if mine is None or theirs is None or not (mine.history_is_whole and theirs.history_is_whole):
+            return None
+        return _first_difference(_steps(theirs), _steps(mine))
+
+    def has_last_layer_of(self, base: "Published") -> bool | None:
+        """The original rule: the base's last layer is somewhere in the image, on every platform. None: cannot be asked."""
+        pairs = [(mine, theirs) for _, mine, theirs in self.common(base) if theirs.diff_ids]
+        if not pairs:
+            return None
+        return all(theirs.layers[-1] in mine.layers or theirs.diff_ids[-1] in mine.diff_ids for mine, theirs in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """The registry said, in its own words, that it has no such manifest. code: its error code."""
+
+    reference: Reference
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """The question was not answered. detail: one clause, fit to be shown."""
+
+    reference: Reference
+    reason: Unknown
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """What a tag names, without a look behind it."""
+
+    reference: Reference
+    digest: Digest
+
+
+Observation = Published | Missing | Unreachable
+PointerObservation = Pointer | Missing | Unreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a tool's `version.sh` said. version: None where it said nothing usable; then reason and detail tell why."""
+
+    tool: str
+    version: str | None
+    reason: Unknown | None = None
+    detail: str = ""
+    via: Literal["host", "given"] = "host"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseSeen:
+    """One base, looked at once in a run: every pair on it is judged against this."""
+
+    name: str
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSeen:
+    """One target. version, observation, latest: None where the version is unknown, so nothing could be asked.
+
+    latest is also None where the version's tag is missing. listed_before: whether the repository lists a tag
+    `<target>-latest`; None where the list was not read.
+    """
+
+    target: str
+    tool: str
+    base: str
+    version: str | None
+    observation: Observation | None
+    latest: PointerObservation | None
+    listed_before: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that one survey saw. base_names: all bases of the catalogue, also those not looked at."""
+
+    catalogue: str
+    taken: str
+    base_names: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    bases: tuple[BaseSeen, ...]
+    targets: tuple[TargetSeen, ...]
+    warnings: tuple[str, ...] = ()
+
+    def base(self, name: str) -> BaseSeen | None:
+        """The base of that name, if it was looked at."""
+        return next((one for one in self.bases if one.name == name), None)
+
+    def reading(self, tool: str) -> Reading | None:
+        """The version of that tool, if it was read."""
+        return next((one for one in self.readings if one.tool == tool), None)
+
+
+def _steps(image: Image) -> tuple[str, ...]:
+    return tuple(f"{'' if step.empty_layer else 'layer: '}{step.created_by}" for step in image.history or ())
+
+
+def _first_difference(expected: tuple[str, ...], found: tuple[str, ...]) -> Difference | None:
+    for at, one in enumerate(expected):
+        there = found[at] if at < len(found) else ""
+        if there != one:
+            return Difference(at=at, expected=one, found=there)
+    return None
+
+
+def dump(snapshot: Snapshot) -> str:
+    """The snapshot as JSON; `load` reads it back equal."""
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "catalogue": snapshot.catalogue,
+            "taken": snapshot.taken,
+            "base_names": snapshot.base_names,
+            "warnings": snapshot.warnings,
+            "readings": [dump_reading(one) for one in snapshot.readings],
+            "bases": [{"name": one.name, "seen": _dump_observation(one.observation)} for one in snapshot.bases],
+            "targets": [
+                {
+                    "target": one.target,
+                    "tool": one.tool,
+                    "base": one.base,
+                    "version": one.version,
+                    "seen": _dump_observation(one.observation),
+                    "latest": _dump_observation(one.latest),
+                    "listed_before": one.listed_before,
+                }
+                for one in snapshot.targets
+            ],
+        },
+        separators=(",", ":"),
+    )
+
+
+def load(text: str, where: str) -> Snapshot:
+    """A snapshot from its JSON. `BadReport` with the place where it is not one."""
+    try:
+        document = json.loads(text)
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"schema {document['schema']} instead of {SCHEMA}")
+        return Snapshot(
+            catalogue=document["catalogue"],
+            taken=document["taken"],
+            base_names=tuple(document["base_names"]),
+            warnings=tuple(document["warnings"]),
+            readings=tuple(load_reading(one) for one in document["readings"]),
+            bases=tuple(
+                BaseSeen(name=one["name"], observation=_load_observation(one["seen"])) for one in document["bases"]
+            ),
+            targets=tuple(
+                TargetSeen(
+                    target=one["target"],
+                    tool=one["tool"],
+                    base=one["base"],
+                    version=one["version"],
+                    observation=_load_observation(one["seen"]) if one["seen"] else None,
+                    latest=_load_pointer(one["latest"]) if one["latest"] else None,
+                    listed_before=one["listed_before"],
+                )
+                for one in document["targets"]
+            ),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadReport(
+            f"not a snapshot: {error}", remedy="Run `pytest checks/` again to make a new one.", where=where
+        ) from None
+
+
+def dump_reading(reading: Reading) -> dict[str, Any]:
+    """A reading as JSON members."""
+    return {
+        "tool": reading.tool,
+        "version": reading.version,
+        "reason": reading.reason.code if reading.reason else None,
+        "detail": reading.detail,
+        "via": reading.via,
+        "seconds": round(reading.seconds, 3),
+    }
+
+
+def load_reading(members: Mapping[str, Any]) -> Reading:
+    """A reading from its JSON members; KeyError, TypeError, ValueError where they are not."""
+    via = members["via"]
+    if via not in ("host", "given"):
+        raise ValueError(f"a version cannot come from {via!r}")
+    return Reading(
+        tool=members["tool"],
+        version=members["version"],
+        reason=_unknown(members["reason"]) if members["reason"] else None,
+        detail=members["detail"],
+        via=via,
+        seconds=members["seconds"],
+    )
+
+
+def _unknown(code: str) -> Unknown:
+    reason = CODES[code]
+    if not isinstance(reason, Unknown):
+        raise ValueError(f"{code} is no reason for not knowing")
+    return reason
+
+
+def _dump_observation(seen: Observation | PointerObservation | None) -> dict[str, Any] | None:
+    match seen:
+        case None:
+            return None
+        case Missing():
+            return {"kind": "missing", "reference": str(seen.reference), "code": seen.code}
+        case Unreachable():
+            return {
+                "kind": "unreachable",
+                "reference": str(seen.reference),
+                "reason": seen.reason.code,
+                "detail": seen.detail,
+            }
+        case Pointer():
+            return {"kind": "pointer", "reference": str(seen.reference), "digest": seen.digest}
+        case Published():
+            return {
+                "kind": "published",
+                "reference": str(seen.reference),
+                "digest": seen.digest,
+                "media_type": seen.media_type,
+                "is_index": seen.is_index,
+                "annotations": dict(seen.annotations),
+                "warnings": seen.warnings,
+                "gone": [{"platform": str(one.platform), "digest": one.digest} for one in seen.gone],
+                "images": [
+                    {
+                        "platform": str(one.platform),
+                        "digest": one.digest,
+                        "config": one.config,
+                        "created": one.created,
+                        "labels": dict(one.labels),
+                        "layers": one.layers,
+                        "diff_ids": one.diff_ids,
+                        "history": None
+                        if one.history is None
+                        else [[step.created_by, step.empty_layer] for step in one.history],
+                    }
+                    for one in seen.images
+                ],
+            }
+
+
+def _load_observation(members: Mapping[str, Any]) -> Observation:
+    seen = _load_any(members)
+    if isinstance(seen, Pointer):
+        raise ValueError("a pointer where an image was looked at")
+    return seen
+
+
+def _load_pointer(members: Mapping[str, Any]) -> PointerObservation:
+    seen = _load_any(members)
+    if isinstance(seen, Published):
+        raise ValueError("an image where only a pointer was read")
+    return seen
+
+
+def _load_any(members: Mapping[str, Any]) -> Observation | PointerObservation:
+    reference = parse_reference(members["reference"])
+    match members["kind"]:
+        case "missing":
+            return Missing(reference=reference, code=members["code"])
+        case "unreachable":
+            return Unreachable(reference=reference, reason=_unknown(members["reason"]), detail=members["detail"])
+        case "pointer":
+            return Pointer(reference=reference, digest=parse_digest(members["digest"]))
+        case "published":
+            return Published(
+                reference=reference,
+                digest=parse_digest(members["digest"]),
+                media_type=members["media_type"],
+                is_index=members["is_index"],
+                annotations=members["annotations"],
+                warnings=tuple(members["warnings"]),
+                gone=tuple(
+                    Gone(platform=_platform(one["platform"]), digest=parse_digest(one["digest"]))
+                    for one in members["gone"]
+                ),
+                images=tuple(_load_image(one) for one in members["images"]),
+            )
+        case other:
+            raise ValueError(f"no such kind of observation: {other!r}")
+
+
+def _load_image(members: Mapping[str, Any]) -> Image:
+    history = members["history"]
+    return Image(
+        platform=_platform(members["platform"]),
+        digest=parse_digest(members["digest"]),
+        config=parse_digest(members["config"]),
+        created=members["created"],
+        labels=members["labels"],
+        layers=_digests(members["layers"]),
+        diff_ids=_digests(members["diff_ids"]),
+        history=None if history is None else tuple(HistoryEntry(by, empty) for by, empty in history),
+    )
+
+
+def _digests(texts: Iterable[str]) -> tuple[Digest, ...]:
+    return tuple(parse_digest(one) for one in texts)
+
+
+def _platform(text: str) -> Platform:
+    path, _, os_version = text.partition(":")
+    plain = parse_platform(path)
+    return Platform(plain.os, plain.architecture, plain.variant, os_version)

@@ -1,0 +1,289 @@
+"""The survey: looks once at everything that the selected targets need, and at nothing else.
+
+Requests go out in waves: the manifests under tags, then what they name, then configurations. A document that is named
+twice is fetched once. What the documents amount to is `resolve`'s to say.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from imagewright.catalogue import Catalogue, Pair, Tool, refuse_collisions
+from imagewright.errors import Unanswered
+from imagewright.names import Digest, Reference, Tag, parse_tag
+from imagewright.reasons import Unknown
+from imagewright.registry.answers import NAME_UNKNOWN, Absent, Document, NotModified, Trouble
+from imagewright.registry.client import Client
+from imagewright.resolve import Documents
+from imagewright.snapshot import (
+    BaseSeen,
+    Missing,
+    Observation,
+    Pointer,
+    PointerObservation,
+    Published,
+    Snapshot,
+    TargetSeen,
+    Unreachable,
+)
+from imagewright.tags import bases_in
+from imagewright.versions import Readings
+
+_WAIT_STEP = 2.0
+
+
+def list_bases(catalogue: Catalogue, client: Client) -> tuple[str, ...]:
+    """The names of all bases, configured or discovered, without the excluded. `Unanswered` where nobody can say."""
+    bases = catalogue.settings.bases
+    if not bases.discover:
+        return tuple(name for name in bases.names if name not in bases.exclude)
+    match client.tags(bases.repository):
+        case Trouble(reason, detail):
+            raise Unanswered(f"the bases in {bases.repository} could not be listed: {detail}", remedy=reason.remedy)
+        case Absent(code):
+            raise Unanswered(
+                f"the bases in {bases.repository} could not be listed: the registry says {code}",
+                remedy="Check `[tool.imagewright.bases] repository`, and that something is published there.",
+            )
+        case tags:
+            found = tuple(name for name in bases_in(tags) if name not in bases.exclude)
+    if not found:
+        raise Unanswered(
+            f"{bases.repository} has {len(tags)} tags, and none of them is a base's (<base>-latest)",
+            remedy="Check `[tool.imagewright.bases]`: repository, exclude.",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a survey is asked.
+
+    base_digests: bases to look at by digest instead of by tag. wait: seconds to wait for what is not there yet. now: the
+    time that the snapshot bears. nonce: makes a tag that cannot exist.
+    """
+
+    catalogue: Catalogue
+    base_names: Sequence[str]
+    pairs: Sequence[Pair]
+    base_digests: Mapping[str, Digest] = field(default_factory=dict)
+    wait: float = 0
+    now: str
+    nonce: str
+
+
+def tools_of(pairs: Iterable[Pair]) -> tuple[Tool, ...]:
+    """The tools of some pairs, each once, in order."""
+    return tuple({pair.tool.name: pair.tool for pair in pairs}.values())
+
+
+def survey(request: Request, readings: Readings, connect: Callable[[], Client]) -> Snapshot:
+    """Looks at bases and targets and returns what was seen.
+
+    connect: makes a client; the second look has one of its own, so fresh connections. `BadCatalogue` where two targets
+    claim one tag once versions are known; then no target was asked for.
+    """
+    settings = request.catalogue.settings
+    tools = tools_of(request.pairs)
+    readings.start(tools)
+    bases = {pair.base.name: _base_reference(pair, request.base_digests) for pair in request.pairs}
+    with connect() as client:
+        look = _Look(client, settings.host(settings.repository.host).connections)
+        if not readings.all_known():
+            look.at(bases.values())
+        known = readings.results(tools)
+        versions = {one.tool: one.version for one in known}
+        refuse_collisions((pair, versions[pair.tool.name] or "latest") for pair in request.pairs)
+        targets = {pair.key: pair.tagged(version) for pair in request.pairs if (version := versions[pair.tool.name])}
+        latest = {targets[pair.key]: pair.tagged("latest") for pair in request.pairs if pair.key in targets}
+        impossible = settings.repository.tagged(parse_tag(f"imagewright-canary-{request.nonce}"))
+        look.at([*bases.values(), *targets.values()], latest, canaries=[impossible] if targets else [])
+        deadline = time.monotonic() + request.wait
+        while (doubtful := look.doubtful(targets.values())) and time.monotonic() < deadline:
+            time.sleep(min(_WAIT_STEP, max(deadline - time.monotonic(), 0)))
+            look.again(doubtful, latest)
+    trust = _Trust(bootstrap=settings.bootstrap, canary=look.canary_failed(impossible, must_be_absent=True))
+    if doubtful:
+        time.sleep(settings.second_look(settings.repository.host))
+        with connect() as client:
+            second = look.through(client)
+            present = [look.documents.digest(one) for one in bases.values()]
+            neighbours = [
+                one.repository.at(digest)
+                for one, digest in zip(bases.values(), present, strict=True)
+                if digest and one.repository.host == settings.repository.host
+            ][:1]
+            still_impossible = settings.repository.tagged(parse_tag(f"imagewright-canary-{request.nonce}-2"))
+            second.again(doubtful, latest, canaries=[still_impossible, *neighbours])
+            listed = client.tags(settings.repository)
+        trust = _Trust(
+            bootstrap=settings.bootstrap,
+            canary=trust.canary
+            or second.canary_failed(still_impossible, must_be_absent=True)
+            or next(
+                (failed for one in neighbours if (failed := second.canary_failed(one, must_be_absent=False))), None
+            ),
+            listed=frozenset(listed) if isinstance(listed, tuple) else listed,
+        )
+    return Snapshot(
+        catalogue=request.catalogue.hash,
+        taken=request.now,
+        base_names=tuple(request.base_names),
+        readings=known,
+        bases=tuple(
+            BaseSeen(name=name, observation=look.documents.observation(reference)) for name, reference in bases.items()
+        ),
+        targets=tuple(
+            _target_seen(pair, versions[pair.tool.name], targets.get(pair.key), look, trust) for pair in request.pairs
+        ),
+    )
+
+
+def _base_reference(pair: Pair, digests: Mapping[str, Digest]) -> Reference:
+    frozen = digests.get(pair.base.name)
+    return pair.base.reference.repository.at(frozen) if frozen else pair.base.reference
+
+
+class _Look:
+    """Documents, `latest` tags and canaries seen so far; waves of requests through one client add to them."""
+
+    def __init__(self, client: Client, connections: int) -> None:
+        self._client = client
+        self._connections = connections
+        self.documents = Documents()
+        self.pointers: dict[Reference, PointerObservation] = {}
+        self._canaries: dict[Reference, Document | NotModified | Absent | Trouble] = {}
+
+    def through(self, client: Client) -> "_Look":
+        """The same documents, added to through another client."""
+        other = _Look(client, self._connections)
+        other.documents, other.pointers = self.documents, self.pointers
+        return other
+
+    def at(
+        self,
+        references: Iterable[Reference],
+        latest: Mapping[Reference, Reference] | None = None,
+        canaries: Iterable[Reference] = (),
+    ) -> None:
+        """Fetches all that is not here yet of the documents under `references`, down to the configurations.
+
+        latest: reference → the tag that should name the same digest, asked for once the digest is known.
+        """
+        chosen = list(dict.fromkeys(references))
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="survey") as pool:
+            birds = {one: pool.submit(self._client.manifest, one) for one in canaries}
+            following: dict[Reference, Future[PointerObservation]] = {}
+            while any(wave := self.documents.needed(chosen)):
+                manifests, configs = wave
+                answers = pool.map(self._fetch_manifest, manifests)
+                contents = pool.map(self._fetch_config, configs)
+                for reference, answer in zip(manifests, answers, strict=True):
+                    self.documents.put_manifest(reference, answer)
+                for reference, answer in zip(configs, contents, strict=True):
+                    self.documents.put_config(reference, answer)
+                for reference in manifests:
+                    tag, digest = (latest or {}).get(reference), self.documents.digest(reference)
+                    if tag and digest:
+                        following[tag] = pool.submit(self._follow, tag, digest)
+            self.pointers.update((tag, future.result()) for tag, future in following.items())
+            self._canaries.update((one, future.result()) for one, future in birds.items())
+
+    def again(
+        self, references: Sequence[Reference], latest: Mapping[Reference, Reference], canaries: Iterable[Reference] = ()
+    ) -> None:
+        """Fetches what is under `references` once more, and whatever was absent before."""
+        self.documents.forget(references)
+        self.at(references, latest, canaries)
+
+    def doubtful(self, references: Iterable[Reference]) -> list[Reference]:
+        """The references under which something is absent."""
+        seen = [(one, self.documents.observation(one)) for one in references]
+        return [one for one, what in seen if isinstance(what, Missing) or (isinstance(what, Published) and what.gone)]
+
+    def canary_failed(self, reference: Reference, *, must_be_absent: bool) -> str | None:
+        """Why a canary did not hold, None where it did or was not sent."""
+        match self._canaries.get(reference):
+            case Document() | NotModified() if must_be_absent:
+                return f"it has {reference}, which cannot exist"
+            case Absent() if not must_be_absent:
+                return f"it has lost {reference}, which it had a moment ago"
+            case Trouble(_, detail):
+                return f"asked for {reference}: {detail}"
+            case _:
+                return None
+
+    def _fetch_manifest(self, reference: Reference) -> Document | Absent | Trouble:
+        answer = self._client.manifest(reference)
+        assert not isinstance(answer, NotModified), "no digest was sent along"
+        return answer
+
+    def _fetch_config(self, reference: Reference) -> Document | Absent | Trouble:
+        assert reference.digest, "configurations are named by digest"
+        return self._client.config(reference.repository, reference.digest)
+
+    def _follow(self, tag: Reference, digest: Digest) -> PointerObservation:
+        match self._client.manifest(tag, unless=digest):
+            case NotModified() | Document() as same_or_other:
+                return Pointer(reference=tag, digest=same_or_other.digest)
+            case Absent(code):
+                return Missing(reference=tag, code=code)
+            case Trouble(reason, detail):
+                return Unreachable(reference=tag, reason=reason, detail=detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trust:
+    """What it takes to believe that something is missing. canary: why the host's word counts for nothing, if so.
+
+    listed: the repository's tags, or why they could not be read; None where nobody had to ask.
+    """
+
+    bootstrap: bool
+    canary: str | None
+    listed: frozenset[Tag] | Absent | Trouble | None = None
+
+    def believe(self, seen: Observation) -> Observation:
+        """The observation, or `Unreachable` where an absence in it is not proved."""
+        match seen:
+            case Missing():
+                if wrong := self._against_absence(seen):
+                    reason, detail = wrong
+                    return Unreachable(reference=seen.reference, reason=reason, detail=detail)
+            case Published() if seen.gone and self.canary:
+                return Unreachable(reference=seen.reference, reason=Unknown.CANARY_FAILED, detail=self.canary)
+        return seen
+
+    def _against_absence(self, seen: Missing) -> tuple[Unknown, str] | None:
+        if self.canary:
+            return Unknown.CANARY_FAILED, self.canary
+        repository = seen.reference.repository
+        match self.listed:
+            case Trouble(reason, detail):
+                return reason, f"the tags of {repository} could not be listed: {detail}"
+            case frozenset() as tags if seen.reference.to in tags:
+                return Unknown.LISTED_BUT_MISSING, f"{repository} lists the tag and answers {seen.code} for it"
+        nothing_there = not self.listed or isinstance(self.listed, Absent) or seen.code == NAME_UNKNOWN
+        if nothing_there and not self.bootstrap:
+            return Unknown.REPOSITORY_UNKNOWN, f"{repository} is unknown there, or empty"
+        return None
+
+    def listed_before(self, tag: Reference) -> bool | None:
+        """Whether the repository lists a tag; None where its list was not read."""
+        return tag.to in self.listed if isinstance(self.listed, frozenset) else None
+
+
+def _target_seen(
+    pair: Pair, version: str | None, reference: Reference | None, look: _Look, trust: _Trust
+) -> TargetSeen:
+    latest = pair.tagged("latest")
+    return TargetSeen(
+        target=pair.key,
+        tool=pair.tool.name,
+        base=pair.base.name,
+        version=version,
+        observation=trust.believe(look.documents.observation(reference)) if reference else None,
+        latest=look.pointers.get(latest) if reference else None,
+        listed_before=trust.listed_before(latest),
+    )
