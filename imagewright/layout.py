@@ -5,13 +5,12 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from imagewright.documents import OCI_INDEX, BadDocument, Descriptor, parse_layout_index
 from imagewright.errors import Failed
+from imagewright.files import write_atomically
 from imagewright.names import Digest, digest_algorithm, digest_of
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -94,21 +93,4 @@ class Layout:
         return write_atomically(self.path / "index.json", json.dumps(document, separators=(",", ":")).encode())
 
 
-def write_atomically(path: Path, content: bytes) -> os.stat_result:
-    """Replaces the file at `path` as a whole: a reader, a crash or a full disk never leaves half of it.
-
-    Returns the stat of what was written, taken before the rename: it cannot be that of somebody else's next version.
-    """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-            written = os.fstat(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    return written
+return written

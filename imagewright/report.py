@@ -1,0 +1,225 @@
+"""Our section of the report: a typed record per target. Reading it back refuses whatever cannot account for every target.
+
+pytest's outcomes are no evidence: a stale image, a crash of a worker and a bug in a check all say `failed` there. So a
+plan reads these records only, and only from a report that is whole. Without I/O.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imagewright import reasons
+from imagewright.errors import BadReport
+from imagewright.verdict import Reason, State
+
+SCHEMA = 1
+SECTION = "imagewright"
+NO_BASES = "bases"
+"""Stands for all targets where the bases could not be listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The verdict about one target and what it rests on. Texts are empty, digests and versions None, where unknown.
+
+    recipe: today's, of the family buildkit. since: when it was first not fresh. last_layer: what the original rule, that
+    the base's last layer is somewhere in the image, says; None where it cannot be asked.
+    """
+
+    target: str
+    tool: str
+    base: str
+    version: str | None
+    reference: str
+    digest: str | None
+    base_digest: str | None
+    recipe: str | None
+    created: str
+    listed_before: bool | None
+    state: State
+    reasons: tuple[Reason, ...]
+    not_asked: tuple[str, ...]
+    since: str | None
+    last_layer: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one run found. started, finished: UTC, ISO 8601. expected: targets selected with all their checks.
+
+    partial: targets with only some of their checks selected; no verdict. total: targets in the catalogue.
+    """
+
+    nonce: str
+    catalogue: str
+    started: str
+    finished: str
+    selection: str
+    total: int
+    expected: tuple[str, ...]
+    partial: tuple[str, ...]
+    excluded: tuple[Mapping[str, str], ...]
+    warnings: tuple[str, ...]
+    bases: tuple[Mapping[str, Any], ...]
+    versions: tuple[Mapping[str, Any], ...]
+    records: tuple[Record, ...] = field(default=())
+
+    def record(self, target: str) -> Record | None:
+        """The record of one target."""
+        return next((one for one in self.records if one.target == target), None)
+
+    def counts(self) -> dict[State, int]:
+        """How many targets have which verdict, in the order fresh, stale, unknown."""
+        found = Counter(one.state for one in self.records)
+        return {state: found[state] for state in State}
+
+
+def dump(report: Report) -> dict[str, Any]:
+    """The section as JSON members."""
+    return {
+        "schema": SCHEMA,
+        "nonce": report.nonce,
+        "catalogue": report.catalogue,
+        "started": report.started,
+        "finished": report.finished,
+        "selection": report.selection,
+        "total": report.total,
+        "expected": list(report.expected),
+        "partial": list(report.partial),
+        "excluded": [dict(one) for one in report.excluded],
+        "warnings": list(report.warnings),
+        "bases": [dict(one) for one in report.bases],
+        "versions": [dict(one) for one in report.versions],
+        "verdicts": [
+            {
+                "target": one.target,
+                "tool": one.tool,
+                "base": one.base,
+                "version": one.version,
+                "reference": one.reference,
+                "digest": one.digest,
+                "base_digest": one.base_digest,
+                "recipe": one.recipe,
+                "created": one.created,
+                "listed_before": one.listed_before,
+                "verdict": one.state.value,
+                "reasons": [reason.as_json() for reason in one.reasons],
+                "not_asked": list(one.not_asked),
+                "since": one.since,
+                "last_layer": one.last_layer,
+            }
+            for one in report.records
+        ],
+    }
+
+
+_AGAIN = "Run `pytest checks/` again."
+
+
+def parse(content: bytes, where: str) -> Report:
+    """The report in the bytes of a pytest-json-report file. `BadReport` unless it accounts for every expected target."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise BadReport(f"not a report: {error}", remedy=_AGAIN, where=where) from None
+    section = document.get(SECTION) if isinstance(document, dict) else None
+    if not isinstance(section, dict):
+        raise BadReport("the report has no section of imagewright", remedy=_AGAIN, where=where)
+    if section.get("schema") != SCHEMA:
+        raise BadReport(f"the report has schema {section.get('schema')}, not {SCHEMA}", remedy=_AGAIN, where=where)
+    try:
+        report = _report(section)
+        _refuse_uncounted(document, where)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadReport(f"the report is damaged: {error!r}", remedy=_AGAIN, where=where) from None
+    _refuse_unaccounted(report, where)
+    return report
+
+
+def _report(section: Mapping[str, Any]) -> Report:
+    if not section["nonce"]:
+        raise ValueError("no nonce")
+    return Report(
+        nonce=section["nonce"],
+        catalogue=section["catalogue"],
+        started=section["started"],
+        finished=section["finished"],
+        selection=section["selection"],
+        total=section["total"],
+        expected=tuple(section["expected"]),
+        partial=tuple(section["partial"]),
+        excluded=tuple(section["excluded"]),
+        warnings=tuple(section["warnings"]),
+        bases=tuple(section["bases"]),
+        versions=tuple(section["versions"]),
+        records=tuple(_record(one) for one in section["verdicts"]),
+    )
+
+
+def _record(members: Mapping[str, Any]) -> Record:
+    state = State(members["verdict"])
+    why = tuple(Reason.from_json(one) for one in members["reasons"])
+    kinds = {State.FRESH: (), State.STALE: (reasons.Stale,), State.UNKNOWN: (reasons.Unknown,)}[state]
+    if bool(why) == (state is State.FRESH) or not all(isinstance(one.code, kinds) for one in why):
+        raise ValueError(f"{members['target']} is {state.value} with reasons that do not fit")
+    return Record(
+        target=members["target"],
+        tool=members["tool"],
+        base=members["base"],
+        version=members["version"],
+        reference=members["reference"],
+        digest=members["digest"],
+        base_digest=members["base_digest"],
+        recipe=members["recipe"],
+        created=members["created"],
+        listed_before=members["listed_before"],
+        state=state,
+        reasons=why,
+        not_asked=tuple(members["not_asked"]),
+        since=members["since"],
+        last_layer=members["last_layer"],
+    )
+
+
+def _refuse_uncounted(document: Mapping[str, Any], where: str) -> None:
+    """A report can lose results and say nothing of it, so its own numbers must agree."""
+    if document["exitcode"] not in (0, 1):
+        raise BadReport(
+            f"pytest ended with {document['exitcode']}, so the run was not finished", remedy=_AGAIN, where=where
+        )
+    summary = document["summary"]
+    selected = summary["collected"] - summary.get("deselected", 0)
+    listed = len(document["tests"])
+    if not selected == summary.get("total", 0) == listed:
+        raise BadReport(
+            f"{selected} checks were selected, {summary.get('total', 0)} ended and {listed} are listed",
+            remedy=_AGAIN,
+            where=where,
+        )
+
+
+def _refuse_unaccounted(report: Report, where: str) -> None:
+    """Every expected target exactly once, and at least one."""
+    if not report.expected:
+        raise BadReport(
+            "no target was selected with all its checks",
+            remedy="Select targets (--tool, --base, -k codex-fedora), not single checks.",
+            where=where,
+        )
+    seen = Counter(one.target for one in report.records)
+    wrong = sorted(
+        [f"{name} has no verdict" for name in report.expected if not seen[name]]
+        + [f"{name} has {count} verdicts" for name, count in seen.items() if count > 1]
+        + [f"{name} was not expected" for name in seen if name not in set(report.expected)]
+    )
+    if len(set(report.expected)) != len(report.expected):
+        wrong.append("a target is expected twice")
+    if wrong:
+        raise BadReport(_some(wrong), remedy=_AGAIN, where=where)
+
+
+def _some(problems: Sequence[str], limit: int = 3) -> str:
+    rest = len(problems) - limit
+    return "; ".join(problems[:limit]) + (f"; and {rest} more" if rest > 0 else "")
