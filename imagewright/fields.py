@@ -171,7 +171,8 @@ def from_yaml(content: bytes, file: str) -> Node:
 def _refuse_tricks(content: str, file: str) -> None:
     depth = 0
     for event in yaml.parse(content, Loader=yaml.CBaseLoader):
-        place = f"{file}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+        mark = event.start_mark
+        place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
         if isinstance(event, yaml.AliasEvent):
             raise BadCatalogue("an alias; write the value out", where=place)
         if isinstance(event, yaml.CollectionStartEvent):

@@ -5,6 +5,7 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -91,6 +92,3 @@ class Layout:
         """Replaces what `index.json` names; each entry as the members of its descriptor. The new file's stat."""
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
         return write_atomically(self.path / "index.json", json.dumps(document, separators=(",", ":")).encode())
-
-
-return written

@@ -122,7 +122,7 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     return Settings(
         repository=repository,
         bases=bases,
-        version_timeout=versions.get("timeout", Settings.version_timeout),
+        **({"version_timeout": versions["timeout"]} if "timeout" in versions else {}),
         registries=registries,
         limits=Limits(**limits),
         plan=PlanSettings(**_keywords(plan)),

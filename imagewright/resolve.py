@@ -87,9 +87,8 @@ class Documents:
         """Drops what some references were answered with, and every absence, so that it is asked for again."""
         for reference in references:
             self._manifests.pop(reference, None)
-        for known in (self._manifests, self._configs):
-            for reference in [key for key, seen in known.items() if isinstance(seen, Absent)]:
-                del known[reference]  # type: ignore[attr-defined]
+        self._manifests = {one: seen for one, seen in self._manifests.items() if not isinstance(seen, Absent)}
+        self._configs = {one: seen for one, seen in self._configs.items() if not isinstance(seen, Absent)}
 
     def observation(self, reference: Reference) -> Observation:
         """What the documents under a reference amount to, once nothing of it is needed any more."""

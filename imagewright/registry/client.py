@@ -196,7 +196,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                     response = refused.response
                 if response.status_code not in (301, 302, 303, 307, 308) or method not in _SAFE:
                     response._content = read_body(response, limit, deadline)  # noqa: SLF001 - read with our own limits
-                    return response  # type: ignore[no-any-return]
+                    return response
                 response.close()
                 target = redirect_target(response, self._host)
                 if urlsplit(target).netloc != urlsplit(url).netloc:

@@ -5,7 +5,7 @@ requests follows redirects inside itself and reads bodies without limits, so bot
 
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -96,20 +96,36 @@ def trouble_of(error: requests.RequestException | urllib3.exceptions.HTTPError, 
         return Trouble(Unknown.NETWORK, f"no connection within {limits.connect:g} s")
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
         return Trouble(Unknown.TIMEOUT, f"silent for {limits.read:g} s")
-    cause: BaseException | None = error
-    while cause is not None:
-        match cause:
-            case urllib3.exceptions.NameResolutionError():
-                return Trouble(Unknown.NETWORK, "the host's name cannot be resolved")
-            case ConnectionRefusedError():
-                return Trouble(Unknown.NETWORK, "connection refused")
-            case ConnectionResetError() | BrokenPipeError():
-                return Trouble(Unknown.NETWORK, "connection reset")
-            case urllib3.exceptions.IncompleteRead() | urllib3.exceptions.DecodeError():
-                return Trouble(Unknown.GARBAGE, "the answer ended too early")
-        nested = getattr(cause, "reason", None) or next((one for one in cause.args if isinstance(one, Exception)), None)
-        cause = cause.__cause__ or cause.__context__ or (nested if isinstance(nested, BaseException) else None)
+    for cause in _causes(error):
+        for kinds, reason, detail in _MEANINGS:
+            if isinstance(cause, kinds):
+                return Trouble(reason, detail)
     return Trouble(Unknown.NETWORK, "the connection broke")
+
+
+_MEANINGS: tuple[tuple[tuple[type[BaseException], ...], Unknown, str], ...] = (
+    ((urllib3.exceptions.NameResolutionError,), Unknown.NETWORK, "the host's name cannot be resolved"),
+    ((ConnectionRefusedError,), Unknown.NETWORK, "connection refused"),
+    ((ConnectionResetError, BrokenPipeError), Unknown.NETWORK, "connection reset"),
+    (
+        (urllib3.exceptions.IncompleteRead, urllib3.exceptions.DecodeError),
+        Unknown.GARBAGE,
+        "the answer ended too early",
+    ),
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that it wraps: requests and urllib3 pass the first cause on in four ways."""
+    waiting, met = [error], set()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in met:
+            continue
+        met.add(id(one))
+        yield one
+        wrapped = (getattr(one, "reason", None), *one.args, one.__cause__, one.__context__)
+        waiting += [inner for inner in wrapped if isinstance(inner, BaseException)]
 
 
 def redirect_target(response: requests.Response, declared_host: str) -> str:
