@@ -140,8 +140,7 @@ class Api:
 
     def upload_status(self, request: Request, values: Mapping[str, str]) -> Answer:
         """How much of an upload is here."""
-        with self._store.uploads.held(_name(values), values["upload"]) as upload:
-            return _progress(204, upload)
+        return _progress(204, self._store.uploads.find(_name(values), values["upload"]))
 
     def append_upload(self, request: Request, values: Mapping[str, str]) -> Answer:
         """Adds a chunk, or a stream without end announced, to an upload."""

@@ -6,9 +6,10 @@ import socketserver
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import Self, cast
 
 from imagewright.embedded.api import Api
 from imagewright.embedded.store import Store
@@ -37,6 +38,8 @@ class Seen:
 
 class Server:
     """The registry of one folder. `with Server(root) as server:` serves in the background until the block ends.
+
+    One server per folder: others may write into its layouts, but two that push at the same moment can lose a tag.
 
     root: made if absent. port: 0 takes a free one. on_request: told of each request just before its answer is sent,
     from the connection's thread. middleware: may answer instead. `Failed` if the address cannot be had.
@@ -75,7 +78,7 @@ class Server:
 
     def serve_forever(self) -> None:
         """Serves until `stop` is called by another thread, or an exception such as `KeyboardInterrupt` ends it."""
-        self._listener.serve_forever(poll_interval=0.02)
+        self._listener.serve_forever(poll_interval=0.05)
 
     def stop(self) -> None:
         """Stops listening, ends all connections, and returns when the last request has been dealt with."""
@@ -144,7 +147,7 @@ class _Connection(socketserver.StreamRequestHandler):
     def _exchange(self) -> bool:
         """One request and its answer; whether another may follow."""
         try:
-            request = read_request(cast("BinaryIO", self.rfile), self._continue)
+            request = read_request(cast("BufferedReader", self.rfile), self._continue)
         except Unreadable as refused:
             send(self.connection, refusal_answer(refused), head_only=False, keep_alive=False)
             linger(self.connection)

@@ -76,11 +76,12 @@ class Uploads:
     @contextmanager
     def held(self, repository: str, name: str) -> Iterator[Upload]:
         """The upload of this id in this repository, for the caller alone; `Refused` if there is none."""
-        upload = self._find(repository, name)
+        upload = self.find(repository, name)
         with upload.lock:
-            yield self._find(repository, name)  # again: whoever held it before may have ended it
+            yield self.find(repository, name)  # again: whoever held it before may have ended it
 
-    def _find(self, repository: str, name: str) -> Upload:
+    def find(self, repository: str, name: str) -> Upload:
+        """The upload of this id in this repository, to look at; `Refused` if there is none."""
         upload = self._open.get(name)
         if upload is None or upload.repository != repository:
             raise Refused(Code.BLOB_UPLOAD_UNKNOWN, "there is no such upload (any more); start another")

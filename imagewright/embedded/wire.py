@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
+from io import BufferedReader
 from typing import BinaryIO
 from urllib.parse import parse_qsl, unquote
 
@@ -24,7 +25,7 @@ _DRAINED = 8 * 2**20
 _LINGERED = 2**30
 _LINGER = 2.0
 """Bytes, and seconds of silence, after which a client that sends on after its answer is cut off."""
-_PIECE = 2**20
+_PIECE = 2**18
 _IN_ONE_SEND = 256 * 2**10
 
 _REQUEST_LINE = re.compile(r"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])\Z")
@@ -41,7 +42,9 @@ class Unreadable(Refused):
 class Body:
     """A request's body, read in pieces. `ConnectionError` if the client goes away before its end."""
 
-    def __init__(self, source: BinaryIO, length: int | None, announce: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, source: BufferedReader, length: int | None, announce: Callable[[], object] | None = None
+    ) -> None:
         """length: as announced, None if it comes in chunks. announce: what to do before the first read, if anything."""
         self.length = length
         self._source = source
@@ -90,7 +93,7 @@ class Body:
             self._next_chunk()
         if self._finished:
             return b""
-        piece = self._source.read(min(self._left, _PIECE))
+        piece = self._source.read1(min(self._left, _PIECE))
         if not piece:
             raise ConnectionAbortedError("the client went away within a body")
         self._left -= len(piece)
@@ -173,7 +176,7 @@ def refusal_answer(refused: Refused, headers: Mapping[str, str] | None = None) -
     return json_answer(refused.code.status, {"errors": [error]}, headers)
 
 
-def read_request(source: BinaryIO, announce: Callable[[], object]) -> Request | None:
+def read_request(source: BufferedReader, announce: Callable[[], object]) -> Request | None:
     """The next request of a connection, its body still unread; None at the end of the connection. `Unreadable`.
 
     announce: sends `100 Continue`.
@@ -249,7 +252,7 @@ def _send_all(connection: socket.socket, head: bytes, body: bytes | Slice | Iter
             connection.sendall(piece)
 
 
-def _line(source: BinaryIO) -> str | None:
+def _line(source: BufferedReader) -> str | None:
     line = source.readline(_MAX_LINE + 1)
     if not line:
         return None
@@ -258,7 +261,7 @@ def _line(source: BinaryIO) -> str | None:
     return line.rstrip(b"\r\n").decode("latin-1")
 
 
-def _headers(source: BinaryIO) -> dict[str, str]:
+def _headers(source: BufferedReader) -> dict[str, str]:
     headers: dict[str, str] = {}
     for _ in range(_MAX_HEADERS):
         line = _line(source)
