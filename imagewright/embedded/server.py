@@ -78,7 +78,7 @@ class Server:
 
     def serve_forever(self) -> None:
         """Serves until `stop` is called by another thread, or an exception such as `KeyboardInterrupt` ends it."""
-        self._listener.serve_forever(poll_interval=0.05)
+        self._listener.serve_forever(poll_interval=0.02)
 
     def stop(self) -> None:
         """Stops listening, ends all connections, and returns when the last request has been dealt with."""

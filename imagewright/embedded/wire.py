@@ -154,7 +154,7 @@ class Slice:
 class Answer:
     """What is sent back. A `Content-Length` in `headers` is kept as it is (HEAD, or a lie).
 
-    body: an iterator is sent piece by piece; without a `Content-Length` the end of the connection is its end.
+    body: an iterator is sent piece by piece, and the connection ends with it.
     """
 
     status: int
@@ -209,11 +209,10 @@ def send(connection: socket.socket, answer: Answer, *, head_only: bool, keep_ali
     """Sends an answer, a small one with one system call; whether the connection can be used again."""
     body, headers = answer.body, dict(answer.headers)
     bodiless = answer.status in (204, 304)
-    if "Content-Length" not in headers and not bodiless:
-        if isinstance(body, Iterator):
-            keep_alive = False
-        else:
-            headers["Content-Length"] = str(body.count if isinstance(body, Slice) else len(body))
+    if isinstance(body, Iterator):
+        keep_alive = False
+    elif "Content-Length" not in headers and not bodiless:
+        headers["Content-Length"] = str(body.count if isinstance(body, Slice) else len(body))
     headers["Date"] = formatdate(usegmt=True)
     if not keep_alive:
         headers["Connection"] = "close"
