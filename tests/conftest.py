@@ -13,8 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--engines",
         choices=("auto", "required", "off"),
         default="auto",
-        help="tests with a real registry and BuildKit: run them where scripts/setup-engines has been (auto, the default), "
-        "fail where it has not (required), or leave them out (off); the summary names those that did not run",
+        help="tests with a real registry and BuildKit: run where scripts/setup-engines has been (auto, the default), "
+        "fail where it has not (required), leave out (off); the summary names those that did not run",
     )
 
 
@@ -25,7 +25,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             not_run.setdefault(reason.removeprefix(NOT_RUN), []).append(test)
     for reason, tests in not_run.items():
         count = "1 test needs" if len(tests) == 1 else f"{len(tests)} tests need"
-        terminalreporter.section(f"not run: {count} engines", yellow=True)
+        terminalreporter.section("tests that did not run", yellow=True)
         terminalreporter.write_line(f"not run: {count} {reason}")
         for test in tests:
             terminalreporter.write_line(f"  {test}")

@@ -1,11 +1,14 @@
 """Base images made on the spot: an ordered table of named layers per platform, in an OCI layout, pushed by crane.
 
+Nothing here uses the package under test: what it makes of these images is judged against them.
 Two tables with the same layers give the same digests. A rebuilt base with a changed layer in the middle and all others
 as they were is the same table with one member replaced: `layers | {"libraries": layer({...})}`.
 """
 
 import gzip
+import hashlib
 import io
+import json
 import os
 import stat
 import subprocess
@@ -17,10 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from imagewright.documents import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
-from imagewright.layout import Layout
-from imagewright.names import Digest, digest_of
-
+OCI = "application/vnd.oci.image"
 PLATFORMS = ("linux/amd64", "linux/arm64")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -58,7 +58,7 @@ class Layer:
     """A compressed layer. diff_id: digest of what was compressed."""
 
     blob: bytes
-    diff_id: Digest
+    diff_id: str
 
 
 def layer(entries: Entries) -> Layer:
@@ -69,7 +69,7 @@ def layer(entries: Entries) -> Layer:
         for path, entry in sorted((folders | dict(entries)).items()):
             _add(tar, path, File(entry) if isinstance(entry, bytes) else entry)
     content = packed.getvalue()
-    return Layer(gzip.compress(content, compresslevel=1, mtime=0), digest_of(content))
+    return Layer(gzip.compress(content, compresslevel=1, mtime=0), _digest(content))
 
 
 def _add(tar: tarfile.TarFile, path: str, entry: File | Link | Folder) -> None:
@@ -99,40 +99,54 @@ def push_base(
 ) -> str:
     """Pushes an index with an image per platform; the reference by tag."""
     reference = f"{registry}/{repository}:{tag}"
+    config = {"Env": list(env), "Entrypoint": list(entrypoint), "Cmd": ["/bin/sh"], "Labels": dict(labels or {})}
     with tempfile.TemporaryDirectory(prefix="iw-base-") as folder:
-        layout = Layout.create(Path(folder))
-        config = {"Env": list(env), "Entrypoint": list(entrypoint), "Cmd": ["/bin/sh"], "Labels": dict(labels or {})}
-        images = [_add_image(layout, platform, config, layers) for platform, layers in layers_by_platform.items()]
-        layout.write_entries(
-            [layout.add_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": images}, OCI_INDEX)]
-        )
-        subprocess.run(
-            [engine_folder / "bin" / "crane", "push", "--insecure", folder, reference], check=True, capture_output=True
-        )
+        layout = Path(folder)
+        (layout / "blobs" / "sha256").mkdir(parents=True)
+        (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+        images = [_keep_image(layout, platform, config, layers) for platform, layers in layers_by_platform.items()]
+        top = _keep_json(layout, {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": images})
+        (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+        crane = engine_folder / "bin" / "crane"
+        subprocess.run([crane, "push", "--insecure", layout, reference], check=True, capture_output=True)
     return reference
 
 
-def _add_image(
-    layout: Layout, platform: str, config: Mapping[str, object], layers: Mapping[str, Layer]
+def _keep_image(
+    layout: Path, platform: str, config: Mapping[str, object], layers: Mapping[str, Layer]
 ) -> dict[str, object]:
-    """Adds an image to the layout; its entry for the index."""
+    """Writes an image into the layout; its entry for the index."""
     os_name, _, architecture = platform.partition("/")
-    described = layout.add_json(
-        {
-            "created": EPOCH,
-            "os": os_name,
-            "architecture": architecture,
-            "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers.values()]},
-            "history": [{"created": EPOCH, "created_by": name} for name in layers],
-        },
-        OCI_CONFIG,
-    )
-    blobs = [
-        {"mediaType": OCI_LAYER_GZIP, "digest": layout.add(one.blob), "size": len(one.blob)} for one in layers.values()
-    ]
-    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described, "layers": blobs}
-    return layout.add_json(manifest, OCI_MANIFEST) | {"platform": {"os": os_name, "architecture": architecture}}
+    described = {
+        "created": EPOCH,
+        "os": os_name,
+        "architecture": architecture,
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers.values()]},
+        "history": [{"created": EPOCH, "created_by": name} for name in layers],
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{OCI}.manifest.v1+json",
+        "config": _keep(layout, json.dumps(described).encode(), f"{OCI}.config.v1+json"),
+        "layers": [_keep(layout, one.blob, f"{OCI}.layer.v1.tar+gzip") for one in layers.values()],
+    }
+    return _keep_json(layout, manifest) | {"platform": {"os": os_name, "architecture": architecture}}
+
+
+def _keep_json(layout: Path, document: Mapping[str, object]) -> dict[str, object]:
+    return _keep(layout, json.dumps(document).encode(), str(document["mediaType"]))
+
+
+def _keep(layout: Path, content: bytes, media_type: str) -> dict[str, object]:
+    """Writes a blob into the layout; its descriptor."""
+    digest = _digest(content)
+    (layout / "blobs" / "sha256" / digest.partition(":")[2]).write_bytes(content)
+    return {"mediaType": media_type, "digest": digest, "size": len(content)}
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @cache

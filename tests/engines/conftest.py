@@ -55,7 +55,7 @@ def busybox_base(engine_folder: Path, debian_registry: str) -> str:
 
 @pytest.fixture(scope="session")
 def node_base(engine_folder: Path, debian_registry: str) -> str:
-    """A reference: busybox, a C library, Node.js and npm for both platforms, about 60 MB each; npm reaches its registry."""
+    """A reference: busybox, a C library, Node.js and npm for both platforms, 58 MB each. RUN npm install works."""
     return bases.push_node(engine_folder, debian_registry, "bases/node", "1")
 
 

@@ -59,7 +59,10 @@ def docker_registry(engine_bin: Path) -> Iterator[str]:
 
 @contextmanager
 def buildkit_daemon(engine_bin: Path) -> Iterator[str]:
-    """`unix://…` address of a buildkitd without any cache. Registries on the loopback need no entry: plain HTTP is tried there."""
+    """`unix://…` of a buildkitd with an empty cache.
+
+    It speaks plain HTTP to registries on the loopback without being told; any other would need a [registry] entry.
+    """
     with _scratch_folder("buildkit") as root:
         log = root / "log"
         snapshotter = "overlayfs" if _overlay_mounts(root) else "native"
@@ -72,11 +75,11 @@ def buildkit_daemon(engine_bin: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]]:
     """Runs a daemon for as long as the block lasts, and not longer than this process."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            ["setpriv", "--pdeathsig", "TERM", *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True
         )
     try:
         yield process
@@ -89,24 +92,27 @@ def _running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, question: Callable[[], Answer]) -> Answer:
+def _wait(process: subprocess.Popen[str], log: Path, question: Callable[[], Answer]) -> Answer:
     """Asks until the answer is something true; `NotReady` if the daemon ends or takes too long."""
     last_moment = time.monotonic() + START_SECONDS
     while not (answer := question()):
         if process.poll() is not None or time.monotonic() > last_moment:
             story = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-            raise NotReady(f"{process.args} did not start within {START_SECONDS} s:\n{story}")
+            raise NotReady(f"{log.parent.name} did not start within {START_SECONDS} s:\n{story}")
         time.sleep(0.02)
     return answer
 
 
 @contextmanager
 def _scratch_folder(name: str) -> Iterator[Path]:
-    """A folder with a short path (sockets allow about 100 bytes). Removed without following mounts that were left behind."""
+    """A folder with a short path, as sockets allow about 100 bytes; removed with what a cut-off build left mounted."""
     root = Path(tempfile.mkdtemp(prefix=f"iw-{name}-", dir="/tmp"))
     try:
         yield root
     finally:
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for place in reversed([place for place in mounts if place.startswith(f"{root}/")]):
+            subprocess.run(["umount", "--lazy", place], check=False)
         subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=False)
 
 
