@@ -51,7 +51,11 @@ class Unknown(_Code):
         "Check the address, and proxies on the way.",
     )
     GARBAGE = ("garbage", "The answer is not a registry's document.", "Check the address, and proxies on the way.")
-    MALFORMED = ("malformed", "The document breaks its specification.", "Look at it; publish the image again if it is yours.")
+    MALFORMED = (
+        "malformed",
+        "The document breaks its specification.",
+        "Look at it; publish the image again if it is yours.",
+    )
     TYPE_CONFUSION = ("type-confusion", "The document can be read in two ways.", "Publish the image again.")
     UNSUPPORTED_SCHEMA1 = ("unsupported-schema1", "The manifest is in Docker's first format.", "Publish it anew.")
     BAD_DIGEST = ("bad-digest", "A digest is not one.", "Publish the image again.")
@@ -81,6 +85,11 @@ class Unknown(_Code):
     VERSION_TIMEOUT = ("version-timeout", "`version.sh` did not end in time.", "Run it by hand.")
     VERSION_FORMAT = ("version-format", "`version.sh` printed no version.", "Make it print one line, a version.")
     WORKER_CRASH = ("worker-crash", "The process that looked has died.", "Run the checks again.")
+    NOT_RECORDED = (
+        "not-recorded",
+        "The recorded observations do not hold the target.",
+        "Run the checks without --snapshot.",
+    )
     CHECK_FAILED = ("check-failed", "A check itself is broken.", "Mend the check; its traceback is in the output.")
 
 

@@ -6,18 +6,23 @@ plan reads these records only, and only from a report that is whole. Without I/O
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from imagewright import reasons
+from imagewright.catalogue import Excluded, Pair
 from imagewright.errors import BadReport
-from imagewright.verdict import Reason, State
+from imagewright.snapshot import BaseSeen, Published, Snapshot, TargetSeen, dump_reading
+from imagewright.verdict import Finding, Reason, State, Verdict, judge
 
 SCHEMA = 1
 SECTION = "imagewright"
 NO_BASES = "bases"
 """Stands for all targets where the bases could not be listed."""
+
+EXISTS = "test_exists"
+"""The check that says why nothing could be asked; the others are not asked then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +118,136 @@ def dump(report: Report) -> dict[str, Any]:
             for one in report.records
         ],
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the checks of one run left behind. started, finished: UTC, ISO 8601. checks: all there are, by name.
+
+    crashed: check and target where a worker died. findings: by target. since: target → since when it was not fresh.
+    recipe: today's, by tool, of the family buildkit.
+    """
+
+    nonce: str
+    catalogue: str
+    started: str
+    finished: str
+    selection: str
+    checks: Sequence[str]
+    expected: Sequence[str]
+    partial: Sequence[str]
+    pairs: Sequence[Pair]
+    excluded: Sequence[Excluded]
+    findings: Mapping[str, Sequence[Finding]]
+    crashed: Sequence[tuple[str, str]]
+    seen: Snapshot | None
+    since: Mapping[str, str]
+    recipe: Mapping[str, str]
+    warnings: Sequence[str]
+
+
+def assemble(run: Run) -> Report:
+    """The report of a run: a record for each expected target all of whose checks ended or are known to have crashed."""
+    pairs = {pair.key: pair for pair in run.pairs}
+    targets = {one.target: one for one in run.seen.targets} if run.seen else {}
+    records = []
+    for key in run.expected:
+        judged = _judged(key, run)
+        if judged is None:
+            continue
+        since = None if judged.state is State.FRESH else run.since.get(key, run.started)
+        if key in pairs:
+            records.append(_pair_record(pairs[key], judged, targets.get(key), since, run))
+        else:
+            records.append(_bases_record(judged, since))
+    return Report(
+        nonce=run.nonce,
+        catalogue=run.catalogue,
+        started=run.started,
+        finished=run.finished,
+        selection=run.selection,
+        total=len(run.pairs),
+        expected=tuple(run.expected),
+        partial=tuple(run.partial),
+        excluded=tuple({"target": one.key, "because": one.because} for one in run.excluded),
+        warnings=(*run.warnings, *_warnings(targets.values())),
+        bases=tuple(_base_members(one) for one in run.seen.bases) if run.seen else (),
+        versions=tuple(dump_reading(one) for one in run.seen.readings) if run.seen else (),
+        records=tuple(records),
+    )
+
+
+def _judged(key: str, run: Run) -> Verdict | None:
+    found = run.findings.get(key, ())
+    checks = (EXISTS,) if key == NO_BASES else run.checks
+    if judged := judge(found, checks):
+        return judged
+    lost = set(checks) - {one.check for one in found}
+    crashed = {check for check, target in run.crashed if target == key}
+    if len(found) + len(crashed) != len(checks) or lost != crashed:
+        return None
+    detail = f"while checking {', '.join(sorted(crashed))}"
+    return Verdict(state=State.UNKNOWN, reasons=(Reason(code=reasons.Unknown.WORKER_CRASH, detail=detail),))
+
+
+def _pair_record(pair: Pair, judged: Verdict, looked: TargetSeen | None, since: str | None, run: Run) -> Record:
+    published = looked.observation if looked and isinstance(looked.observation, Published) else None
+    base_seen = run.seen.base(pair.base.name) if run.seen else None
+    base = base_seen.observation if base_seen and isinstance(base_seen.observation, Published) else None
+    version = looked.version if looked else None
+    return Record(
+        target=pair.key,
+        tool=pair.tool.name,
+        base=pair.base.name,
+        version=version,
+        reference=str(pair.tagged(version)) if version else "",
+        digest=published.digest if published else None,
+        base_digest=base.digest if base else None,
+        recipe=run.recipe.get(pair.tool.name),
+        created=max((image.created for image in published.images), default="") if published else "",
+        listed_before=looked.listed_before if looked else None,
+        state=judged.state,
+        reasons=judged.reasons,
+        not_asked=tuple(name.removeprefix("test_") for name in judged.not_asked),
+        since=since,
+        last_layer=published.has_last_layer_of(base) if published and base else None,
+    )
+
+
+def _bases_record(judged: Verdict, since: str | None) -> Record:
+    return Record(
+        target=NO_BASES,
+        tool="",
+        base="",
+        version=None,
+        reference="",
+        digest=None,
+        base_digest=None,
+        recipe=None,
+        created="",
+        listed_before=None,
+        state=judged.state,
+        reasons=judged.reasons,
+        not_asked=(),
+        since=since,
+        last_layer=None,
+    )
+
+
+def _base_members(seen: BaseSeen) -> dict[str, Any]:
+    found = seen.observation if isinstance(seen.observation, Published) else None
+    return {
+        "base": seen.name,
+        "reference": str(seen.observation.reference),
+        "digest": found.digest if found else None,
+        "platforms": [str(one) for one in found.platforms] if found else [],
+    }
+
+
+def _warnings(targets: Iterable[TargetSeen]) -> Iterator[str]:
+    for one in targets:
+        if isinstance(one.observation, Published):
+            yield from (f"{one.target}: {warning}" for warning in one.observation.warnings)
 
 
 _AGAIN = "Run `pytest checks/` again."

@@ -9,8 +9,10 @@ from enum import Enum
 from typing import Any
 
 from imagewright import reasons
+from imagewright.catalogue import Pair
 from imagewright.names import Platform
 from imagewright.reasons import CODES
+from imagewright.snapshot import Missing, Observation, Published, Unreachable
 
 RIGHT = "right"
 NOT_ASKED = "not-asked"
@@ -110,6 +112,11 @@ class Finding:
     reasons: tuple[Reason, ...] = ()
     why: str = ""
 
+    @property
+    def is_crash(self) -> bool:
+        """Whether the check itself is broken."""
+        return any(one.code is reasons.Unknown.CHECK_FAILED for one in self.reasons)
+
     def as_json(self) -> dict[str, Any]:
         """Its members as a test's property."""
         return {
@@ -175,9 +182,111 @@ def judge(findings: Iterable[Finding], checks: Sequence[str]) -> Verdict | None:
     return Verdict(state=State.FRESH, not_asked=not_asked)
 
 
-def on_platforms(code: reasons.Stale, departures: Iterable[tuple[Platform, str, str, str]]) -> tuple[Reason, ...]:
-    """A reason per platform from (platform, expected, found, detail)."""
-    return tuple(
-        Reason(code=code, platform=str(platform), expected=expected, found=found, detail=detail)
-        for platform, expected, found, detail in departures
-    )
+VERSION_LABEL = "org.opencontainers.image.version"
+BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
+_SHOWN = 160
+
+
+def readable_base(pair: Pair, looked: Observation) -> Published:
+    """The base, fit to be compared with; raises `Unknown` where it is not: then a build could not succeed either."""
+    match looked:
+        case Missing(code=code):
+            detail = f"{looked.reference} is not there ({code})"
+            raise Unknown([Reason(code=reasons.Unknown.BASE_UNREADABLE, detail=detail)])
+        case Unreachable(detail=said):
+            detail = f"{looked.reference}: {said}"
+            raise Unknown([Reason(code=reasons.Unknown.BASE_UNREADABLE, detail=detail)])
+        case Published():
+            _refuse_unfit(pair, looked)
+            return looked
+
+
+def _refuse_unfit(pair: Pair, looked: Published) -> None:
+    required = pair.required(looked.platforms)
+    absent = [one for one in pair.named() if one not in looked.platforms]
+    if absent or not required:
+        wanted = ", ".join(str(one) for one in absent or pair.declared)
+        detail = f"{looked.reference} has {', '.join(str(one) for one in looked.platforms)}, not {wanted}"
+        raise Unknown([Reason(code=reasons.Unknown.BASE_PLATFORM_MISSING, detail=detail)])
+    images = {platform: looked.on(platform) for platform in required}
+    if holes := [str(platform) for platform, image in images.items() if image is None]:
+        detail = f"{looked.reference} has lost its content for {', '.join(holes)}"
+        raise Unknown([Reason(code=reasons.Unknown.BASE_UNREADABLE, detail=detail)])
+    if bare := [str(platform) for platform, image in images.items() if image and not image.diff_ids]:
+        detail = f"{looked.reference} has no layers on {', '.join(bare)}"
+        raise Unknown([Reason(code=reasons.Unknown.BASE_EMPTY, detail=detail)])
+
+
+def layer_departures(observed: Published, base: Published, *, on: Iterable[Platform]) -> list[Reason]:
+    """Why the image does not contain its base, per platform that both have: the base's layers must be its first ones."""
+    found = []
+    for platform in on:
+        image, below = observed.on(platform), base.on(platform)
+        if image is None or below is None:
+            continue
+        if not image.diff_ids:
+            found.append(Reason(code=reasons.Stale.BASE_LAYERS_MISSING, platform=str(platform)))
+        elif difference := observed.departs_from(base, platform):
+            detail = f"layer {difference.at + 1} of {len(below.diff_ids)} of the base is another one"
+            found.append(
+                Reason(
+                    code=reasons.Stale.BASE_CHANGED,
+                    platform=str(platform),
+                    expected=difference.expected,
+                    found=difference.found,
+                    detail=detail,
+                )
+            )
+        elif len(image.diff_ids) == len(below.diff_ids):
+            found.append(Reason(code=reasons.Stale.NO_OWN_LAYERS, platform=str(platform)))
+    return found
+
+
+def base_label_departure(observed: Published, base: Published) -> list[Reason]:
+    """Why a squashed image is not built on its base: its label names another digest. `NotAsked` without a label."""
+    labels = {image.labels.get(BASE_DIGEST_LABEL) for image in observed.images} - {None}
+    labels |= {observed.annotations.get(BASE_DIGEST_LABEL)} - {None}
+    if not labels:
+        raise NotAsked(f"a squashed image without the label {BASE_DIGEST_LABEL}")
+    return [
+        Reason(code=reasons.Stale.BASE_CHANGED, expected=base.digest, found=str(label))
+        for label in sorted(labels, key=str)
+        if label != base.digest
+    ]
+
+
+def config_departures(observed: Published, base: Published, *, on: Iterable[Platform]) -> list[Reason]:
+    """Why the image does not have its base's configuration, per platform. `NotAsked` where no history tells."""
+    wanted = tuple(on)
+    told = [
+        platform
+        for platform in wanted
+        if (below := base.on(platform)) and below.history_is_whole
+        if (image := observed.on(platform)) and image.history_is_whole
+    ]
+    if not told:
+        raise NotAsked("the histories do not account for every layer")
+    return [
+        Reason(
+            code=reasons.Stale.BASE_CONFIG,
+            platform=str(platform),
+            expected=difference.expected[:_SHOWN],
+            found=difference.found[:_SHOWN],
+            detail=f"step {difference.at + 1} of the base's history is another one",
+        )
+        for platform in told
+        if (difference := observed.config_departs_from(base, platform))
+    ]
+
+
+def own_labels(observed: Published, base: Published, label: str) -> dict[Platform, str]:
+    """A label per platform, without those that the image only inherited from its base. `NotAsked` if none is left."""
+    found = {
+        image.platform: image.labels[label]
+        for image in observed.images
+        if label in image.labels
+        if not (below := base.on(image.platform)) or below.labels.get(label) != image.labels[label]
+    }
+    if not found:
+        raise NotAsked(f"the image has no label {label} of its own")
+    return found

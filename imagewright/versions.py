@@ -1,5 +1,6 @@
 """What version a tool has: its `version.sh` is run once, alone in a process group, and must print exactly one version."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from imagewright import process
 from imagewright.catalogue import Tool
+from imagewright.errors import BadCatalogue
 from imagewright.names import shown
 from imagewright.reasons import Unknown
-from imagewright.snapshot import Reading
+from imagewright.snapshot import Reading, dump_reading, load_reading
 
 _MAX_OUTPUT = 4096
 _AT_ONCE = 8
@@ -82,25 +84,19 @@ def _no_reading(tool: Tool, reason: Unknown, detail: str, seconds: float) -> Rea
 
 
 class Readings:
-    """Versions being read: each tool once, several at a time. given: versions that are known and not asked for."""
+    """Versions being read: each tool once, several at a time. known: what need not be asked for."""
 
-    def __init__(self, given: Mapping[str, str], timeout: float, env: Mapping[str, str]) -> None:
-        self._given = given
+    def __init__(self, known: Iterable[Reading], timeout: float, env: Mapping[str, str]) -> None:
+        self._known = {one.tool: one for one in known}
         self._timeout = timeout
         self._env = env
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="version")
         self._futures: dict[str, Future[Reading]] = {}
 
-    def __enter__(self) -> "Readings":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
     def start(self, tools: Iterable[Tool]) -> None:
         """Begins to read the versions of tools that have not been asked for yet."""
         for tool in tools:
-            if tool.name not in self._futures and tool.name not in self._given:
+            if tool.name not in self._futures and tool.name not in self._known:
                 self._futures[tool.name] = self._pool.submit(read, tool, self._timeout, self._env)
 
     def all_known(self) -> bool:
@@ -112,8 +108,33 @@ class Readings:
         chosen = tuple(tools)
         self.start(chosen)
         return tuple(
-            Reading(tool=tool.name, version=self._given[tool.name], via="given")
-            if tool.name in self._given
-            else self._futures[tool.name].result()
-            for tool in chosen
+            self._known[tool.name] if tool.name in self._known else self._futures[tool.name].result() for tool in chosen
         )
+
+    def close(self) -> None:
+        """Ends what is still being read and starts nothing any more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        process.end_all()
+
+
+def dump_file(readings: Iterable[Reading]) -> bytes:
+    """Readings as a file that the checks can be given."""
+    document = {"schema": 1, "versions": [dump_reading(one) for one in readings]}
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def read_file(path: Path) -> list[Reading]:
+    """Readings as `dump_file` wrote them. `BadCatalogue` with the place where they are none."""
+    try:
+        document = json.loads(path.read_bytes())
+        readings = [load_reading(one) for one in document["versions"]]
+    except OSError as error:
+        raise BadCatalogue(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadCatalogue(
+            f"not a file of versions: {error!r}", remedy="Make one: `imagewright versions -o FILE`.", where=str(path)
+        ) from None
+    for one in readings:
+        if one.version is not None and (wrong := parse_output(one.version.encode())[1]):
+            raise BadCatalogue(f"{one.tool}: {wrong.replace('printed', 'the version is')}", where=str(path))
+    return readings

@@ -1,0 +1,23 @@
+"""A pair is published: the index, every platform's manifest and every configuration can be read."""
+
+from imagewright.catalogue import Pair
+from imagewright.reasons import Stale as Because
+from imagewright.snapshot import Missing, Observation, Unreachable
+from imagewright.verdict import Reason, Stale, Unknown, readable_base
+
+
+def test_exists(pair: Pair, looked: Observation, base_looked: Observation) -> None:
+    """The image of today's version is not there, or not all of it. Build it."""
+    readable_base(pair, base_looked)
+    match looked:
+        case Unreachable(reason=reason, detail=detail):
+            raise Unknown([Reason(code=reason, detail=detail)])
+        case Missing(reference=reference):
+            raise Stale([Reason(code=Because.IMAGE_MISSING, expected=str(reference))])
+        case published if published.gone:
+            raise Stale(
+                [
+                    Reason(code=Because.CHILD_MISSING, platform=str(one.platform), expected=one.digest)
+                    for one in published.gone
+                ]
+            )

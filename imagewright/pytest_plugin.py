@@ -1,0 +1,573 @@
+"""pytest for checks: a test per target and promise, one survey before the first of them, typed records in the report.
+
+Inert for items that do not ask for its fixtures. Under xdist the controller lists bases and reads versions, the first
+worker surveys under a lock, the others read what it saw.
+"""
+
+import ast
+import json
+import os
+import secrets
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
+
+from imagewright import process, reasons, render, report, snapshot, survey, verdict
+from imagewright.catalogue import Excluded, Pair, Tool
+from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
+from imagewright.files import write_atomically
+from imagewright.load import load_catalogue
+from imagewright.names import BadName, Digest, parse_digest
+from imagewright.recipe import BUILDKIT, Recipes
+from imagewright.registry.client import Client
+from imagewright.report import EXISTS, NO_BASES, Report
+from imagewright.settings import surroundings
+from imagewright.snapshot import Observation, PointerObservation, Published, Reading, Snapshot, TargetSeen
+from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
+from imagewright.verdict import Finding, NotAsked, Outcome, Reason
+from imagewright.versions import Readings, environment, parse_output, read_file
+
+PROPERTY = "imagewright"
+CHECKS = "checks"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("imagewright", "what must be true of published images")
+    group.addoption("--tool", action="append", default=[], metavar="T", help="only this tool; may be repeated")
+    group.addoption("--base", action="append", default=[], metavar="B", help="only this base; may be repeated")
+    group.addoption("--versions", metavar="FILE", help="versions as `imagewright versions -o FILE` wrote them")
+    group.addoption("--tool-version", action="append", default=[], metavar="T=V", help="the version of a tool")
+    group.addoption(
+        "--base-digest", action="append", default=[], metavar="B=DIGEST", help="judge against this digest of a base"
+    )
+    group.addoption("--snapshot", metavar="FILE", help="judge recorded observations, without network")
+    group.addoption("--fresh", action="store_true", help="ask the registry for everything, use nothing remembered")
+    group.addoption("--wait", type=float, default=0, metavar="SECONDS", help="wait for what is not visible yet")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "pair(tool, base): the target of a check, for `-m \"pair(tool='codex')\"`")
+    if not _is_for_checks(config):
+        return
+    option = config.option
+    path = f"{DEFAULT}/{REPORT}" if option.json_report_file == ".report.json" else option.json_report_file
+    # Our report takes the place of the plugin's own: the same document with our section, written as a whole.
+    option.json_report, option.json_report_file = False, None
+    option.json_report_omit = ["log", "streams", "collectors", "keywords"]
+    if option.tbstyle == "auto":
+        option.tbstyle = "no"
+    if not any(str(word).startswith("-r") for word in config.invocation_params.args):
+        option.reportchars = ""
+    run = Run(config, config.rootpath / (path or f"{DEFAULT}/{REPORT}"))
+    config.stash[_RUN] = run
+    config.pluginmanager.register(run, "imagewright-run")
+    config.pluginmanager.register(JSONReportWorker(config) if run.worker else _OurReport(config, run))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto` gains nothing here: the checks compare values in memory."""
+    return 0 if _is_for_checks(config) else None
+
+
+def _is_for_checks(config: pytest.Config) -> bool:
+    folder = config.rootpath / CHECKS
+    here = config.invocation_params.dir
+    paths = [(here / one.partition("::")[0]).resolve() for one in config.args]
+    return bool(paths) and folder.is_dir() and all(one == folder or folder in one.parents for one in paths)
+
+
+def checks_in(folder: Path) -> tuple[str, ...]:
+    """The names of all checks in a folder, read from the source: what a run leaves out must not go unnoticed."""
+    names = []
+    for file in sorted(folder.rglob("test_*.py")):
+        tree = ast.parse(file.read_bytes(), str(file))
+        names += [one.name for one in tree.body if isinstance(one, ast.FunctionDef) and one.name.startswith("test")]
+    return tuple(sorted(names))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlisted:
+    """Stands in for all pairs where the bases could not be listed."""
+
+    why: str
+    key: str = NO_BASES
+
+
+class _OurReport(JSONReport):  # type: ignore[misc]
+    """The report of pytest-json-report, with our section, written so that it is whole or absent."""
+
+    def __init__(self, config: pytest.Config, run: "Run") -> None:
+        super().__init__(config)
+        self._run = run
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        super().pytest_sessionfinish(session)
+        self._run.finish(session, self.report)
+
+    def pytest_terminal_summary(self) -> None:
+        """Nothing: the last lines are ours."""
+
+
+class Run:
+    """One run of the checks: alone, or as controller or worker of xdist."""
+
+    def __init__(self, config: pytest.Config, report_path: Path) -> None:
+        self.config = config
+        self.report_path = report_path
+        self.environ = dict(os.environ)
+        self.worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+        self.started = _now()
+        self.nonce: str = self.worker["nonce"] if self.worker else secrets.token_hex(8)
+        self.state = StateFolder(report_path.parent)
+        self.since: dict[str, str] = {}
+        self.expected: list[str] = []
+        self.partial: list[str] = []
+        self.findings: dict[str, list[Finding]] = {}
+        self.crashed: list[str] = []
+        self.broken: list[str] = []
+        self.seen: Snapshot | None = None
+        self.by_target: dict[str, TargetSeen] = {}
+        self.section: Report | None = None
+        self.unwritten = ""
+        try:
+            self.checks = checks_in(config.rootpath / CHECKS)
+            self.catalogue = load_catalogue(config.rootpath, self.environ)
+            self.recipes = Recipes(self.catalogue)
+            self.given = self._given_readings()
+        except SyntaxError as error:
+            raise pytest.UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
+        except ImagewrightError as error:
+            self.stop(error)
+
+    def stop(self, error: ImagewrightError) -> NoReturn:
+        """Ends the run with pytest's code for misuse; the reason stays in run.json, for `imagewright plan`."""
+        if not self.worker:
+            self.state.begin(self.nonce, self.started, error)
+        raise pytest.UsageError(str(error))
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether workers of xdist run the items for this process."""
+        workers = self.config.getoption("numprocesses", None) or self.config.getoption("tx", [])
+        return self.worker is None and bool(workers)
+
+    # Before collection: what the run is asked, and which targets there are.
+
+    def _given_readings(self) -> list[Reading]:
+        chosen = {one.tool: one for one in (read_file(Path(file)) if (file := self.config.option.versions) else ())}
+        for tool, version in _assignments(self.config.option.tool_version, "--tool-version", "T=V"):
+            if parse_output(version.encode())[0] is None:
+                raise pytest.UsageError(f"--tool-version: '{version}' is no version")
+            chosen[tool] = Reading(tool=tool, version=version, via="given")
+        known = {tool.name for tool in self.catalogue.tools}
+        for name in (*self.config.option.tool, *chosen):
+            if name not in known:
+                raise pytest.UsageError(f"there is no tool '{name}'; there are {', '.join(sorted(known))}")
+        return list(chosen.values())
+
+    def _base_digests(self) -> dict[str, Digest]:
+        try:
+            return {
+                base: parse_digest(text)
+                for base, text in _assignments(self.config.option.base_digest, "--base-digest", "B=DIGEST")
+            }
+        except BadName as error:
+            raise pytest.UsageError(f"--base-digest: {error}") from None
+
+    def connect(self) -> Client:
+        """A client for the registries of this run."""
+        return Client(self.catalogue.settings, surroundings(self.environ))
+
+    @cached_property
+    def recorded(self) -> Snapshot | None:
+        """The observations that are to be judged instead of new ones."""
+        if not (file := self.config.option.snapshot):
+            return None
+        try:
+            return snapshot.load(Path(file).read_text("utf-8"), file)
+        except (OSError, ImagewrightError) as error:
+            raise pytest.UsageError(f"--snapshot: {error}") from None
+
+    @cached_property
+    def base_names(self) -> tuple[str, ...] | str:
+        """The names of all bases, listed once per run; or why they could not be."""
+        if self.worker:
+            return tuple(self.worker["bases"]) if isinstance(self.worker["bases"], list) else str(self.worker["bases"])
+        if self.recorded:
+            return self.recorded.base_names
+        self.readings.start(self._tools_asked_for())
+        try:
+            with self.connect() as client:
+                return survey.list_bases(self.catalogue, client)
+        except Unanswered as error:
+            return error.reason
+
+    @cached_property
+    def readings(self) -> Readings:
+        """Versions, being read."""
+        known = [snapshot.load_reading(one) for one in self.worker["readings"]] if self.worker else self.given
+        return Readings(known, self.catalogue.settings.version_timeout, environment(self.environ))
+
+    def _tools_asked_for(self) -> list[Tool]:
+        """The tools whose versions can be read before collection: what -k and -m leave is not known yet."""
+        option = self.config.option
+        if option.tool:
+            return [tool for tool in self.catalogue.tools if tool.name in option.tool]
+        narrowed = option.keyword or option.markexpr or option.collectonly
+        return list(self.catalogue.tools) if self.is_controller or not narrowed else []
+
+    @cached_property
+    def targets(self) -> tuple[tuple[Pair, ...], tuple[Excluded, ...]]:
+        """All pairs of the catalogue and the excluded ones; the run ends where two of them collide."""
+        try:
+            return self.catalogue.pairs(self.base_names if isinstance(self.base_names, tuple) else ())
+        except BadCatalogue as error:
+            self.stop(error)
+
+    def chosen(self) -> Sequence[Pair | Unlisted]:
+        """The targets that --tool and --base leave."""
+        if isinstance(self.base_names, str):
+            return [Unlisted(why=self.base_names)]
+        tools, bases = self.config.option.tool, self.config.option.base
+        for name in bases:
+            if name not in self.base_names:
+                raise pytest.UsageError(f"there is no base '{name}'; there are {', '.join(self.base_names)}")
+        return [
+            pair
+            for pair in self.targets[0]
+            if (not tools or pair.tool.name in tools) and (not bases or pair.base.name in bases)
+        ]
+
+    # pytest's stages
+
+    def pytest_sessionstart(self) -> None:
+        if self.worker or self.config.option.collectonly:
+            return
+        try:
+            self.state.lock()
+            self.since = self.state.since()
+            self.state.begin(self.nonce, self.started)
+            self.report_path.unlink(missing_ok=True)
+        except ImagewrightError as error:
+            raise pytest.UsageError(str(error)) from None
+        except OSError as error:
+            raise pytest.UsageError(f"{self.state.folder} cannot be written: {error.strerror}") from None
+        if self.is_controller:
+            self.chosen()  # refuses what is wrong with the catalogue before a worker starts
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """xdist: each worker gets what the controller knows."""
+        known = self.recorded.readings if self.recorded else self.readings.results(self._tools_asked_for())
+        node.workerinput.update(
+            nonce=self.nonce,
+            bases=list(self.base_names) if isinstance(self.base_names, tuple) else self.base_names,
+            readings=[snapshot.dump_reading(one) for one in known],
+        )
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "pair" in metafunc.fixturenames:
+            metafunc.parametrize("pair", [_param(one) for one in self.chosen()], scope="session")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        if any(isinstance(_target_of(one), Unlisted) for one in items):
+            # There are no targets to ask about, so one item and one record stand for all.
+            items[:] = [one for one in items if _target_of(one) is None or _check_of(one) == EXISTS]
+        yield
+        selected: dict[str, set[str]] = {}
+        for item in items:
+            if (target := _target_of(item)) is not None:
+                selected.setdefault(target.key, set()).add(_check_of(item))
+        for key, checks in selected.items():
+            whole = checks >= ({EXISTS} if key == NO_BASES else set(self.checks))
+            (self.expected if whole else self.partial).append(key)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """The survey: after deselection, before the first check."""
+        if self.config.option.collectonly or self.is_controller:
+            return
+        asked = {target.key: target for item in session.items if isinstance(target := _target_of(item), Pair)}
+        try:
+            seen = self._looked(tuple(asked.values()))
+        except BadCatalogue as error:
+            self.stop(error)
+        self.seen, self.by_target = seen, {one.target: one for one in seen.targets}
+
+    def _looked(self, pairs: tuple[Pair, ...]) -> Snapshot:
+        if not self.worker:
+            return self.recorded or self._survey(pairs)
+        with self.state.only_one(self.nonce) as shared:
+            if shared.exists():
+                return snapshot.load(json.loads(shared.read_bytes())["seen"], str(shared))
+            seen = self.recorded or self._survey(pairs)
+            members = {"expected": self.expected, "partial": self.partial, "seen": snapshot.dump(seen)}
+            write_atomically(shared, json.dumps(members).encode())
+            return seen
+
+    def _survey(self, pairs: tuple[Pair, ...]) -> Snapshot:
+        request = survey.Request(
+            catalogue=self.catalogue,
+            base_names=self.base_names if isinstance(self.base_names, tuple) else (),
+            pairs=pairs,
+            base_digests=self._base_digests(),
+            wait=self.config.option.wait,
+            now=_now(),
+            nonce=self.nonce,
+        )
+        seen = survey.survey(request, self.readings, self.connect)
+        if load_catalogue(self.config.rootpath, self.environ).hash != self.catalogue.hash:
+            raise BadCatalogue(
+                "tools/ changed while versions were read",
+                remedy="A version.sh may not write into its project: find out which one does.",
+            )
+        return seen
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        target = _target_of(item)
+        raised = call.excinfo.value if call.excinfo else None
+        if target is not None and (call.when == "call" or (call.when == "setup" and raised)):
+            found = verdict.finding(_check_of(item), target.key, raised)
+            item.user_properties.append((PROPERTY, found.as_json()))
+        made = yield
+        if target is not None and isinstance(raised, Outcome):
+            made.longrepr = f"{raised.kind}: {raised}"
+            if isinstance(raised, NotAsked):
+                made.outcome = "skipped"
+                made.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: not asked: {raised}")
+        return made
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """A stale or unknown target is a failed test, wherever in the test it was noticed."""
+        if not report.failed or report.when == "teardown":
+            return None
+        kinds = [one.kind for one in _findings(report)]
+        words = {verdict.STALE: ("failed", "F", "STALE"), verdict.UNKNOWN: ("failed", "U", "UNKNOWN")}
+        return words.get(kinds[-1]) if kinds else None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self.worker:
+            return
+        if report.when not in ("setup", "call", "teardown"):
+            self.crashed.append(report.nodeid)  # a worker of xdist died in this check
+            return
+        found = _findings(report)
+        if report.failed and any(one.is_crash for one in found):
+            self.broken.append(f"{report.nodeid}\n{report.longreprtext}")
+        if report.when != "teardown":
+            return
+        for one in found:
+            if report.failed:
+                self.broken.append(f"{report.nodeid}\n{report.longreprtext}")
+                one = verdict.finding(one.check, one.target, RuntimeError("an error in its teardown"))  # noqa: PLW2901
+            self.findings.setdefault(one.target, []).append(one)
+
+    # The end
+
+    def finish(self, session: pytest.Session, document: dict[str, Any]) -> None:
+        """Judges, and writes report, snapshot and what is known good now."""
+        if self.config.option.collectonly:
+            return
+        if self.is_controller:
+            self._take_shared()
+        self.section = report.assemble(self._as_run())
+        whole = {**document, report.SECTION: report.dump(self.section)}
+        try:
+            if self.seen:
+                write_atomically(self.state.folder / SNAPSHOT, snapshot.dump(self.seen).encode())
+            write_atomically(self.report_path, json.dumps(whole, ensure_ascii=False).encode())
+            self.state.remember_good(
+                {one.target: one.reference for one in self.section.records if one.state is verdict.State.FRESH}
+            )
+        except OSError as error:
+            self.report_path.unlink(missing_ok=True)
+            self.unwritten = f"the report could not be written to {self.report_path}: {error.strerror}"
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    def _take_shared(self) -> None:
+        shared = self.state.shared(self.nonce)
+        if shared.exists():
+            members = json.loads(shared.read_bytes())
+            self.expected, self.partial = members["expected"], members["partial"]
+            self.seen = snapshot.load(members["seen"], str(shared))
+            shared.unlink()
+
+    def _as_run(self) -> report.Run:
+        pairs, excluded = self.targets if isinstance(self.base_names, tuple) else ((), ())
+        expected = [key for key in dict.fromkeys(self.expected)]
+        tools = {pair.tool.name: pair.tool for pair in pairs if pair.key in set(expected)}
+        crashed = [one.rpartition("::")[2].removesuffix("]").partition("[") for one in self.crashed]
+        return report.Run(
+            nonce=self.nonce,
+            catalogue=self.catalogue.hash,
+            started=self.recorded.taken if self.recorded else self.started,
+            finished=_now(),
+            selection=self._selection(len(expected), len(pairs)),
+            checks=self.checks,
+            expected=expected,
+            partial=list(dict.fromkeys(self.partial)),
+            pairs=pairs,
+            excluded=excluded,
+            findings=self.findings,
+            crashed=[(check, target) for check, _, target in crashed],
+            seen=self.seen,
+            since=self.since,
+            recipe={name: self.recipes.of(tool, BUILDKIT) for name, tool in tools.items()},
+            warnings=(),
+        )
+
+    def _selection(self, count: int, total: int) -> str:
+        option = self.config.option
+        words = [f"--tool {one}" for one in option.tool] + [f"--base {one}" for one in option.base]
+        words += [f"-k '{option.keyword}'"] if option.keyword else []
+        words += [f"-m '{option.markexpr}'"] if option.markexpr else []
+        return " ".join(words) or ("all" if count == total else f"{count} of {total}")
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.section is None:
+            return
+        terminalreporter.section("imagewright", sep="=")
+        for trace in self.broken:
+            terminalreporter.write_line(trace)
+        for line in render.report_lines(self.section):
+            terminalreporter.write_line(line.text, **({line.colour: True} if line.colour else {}))
+        terminalreporter.write_line(
+            self.unwritten or render.next_step(self.section, self._shown(self.report_path)), red=bool(self.unwritten)
+        )
+
+    def _shown(self, path: Path) -> str:
+        here = self.config.invocation_params.dir
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+    def pytest_unconfigure(self) -> None:
+        if "readings" in self.__dict__:
+            self.readings.close()
+        process.end_all()
+        self.state.unlock()
+
+
+_RUN = pytest.StashKey[Run]()
+
+
+# What checks ask for. Where something cannot be had, the check for existence says why, and the others are not asked.
+
+
+def _seen(request: pytest.FixtureRequest) -> TargetSeen:
+    run = request.config.stash[_RUN]
+    pair = request.getfixturevalue("pair")
+    if isinstance(pair, Unlisted):
+        raise verdict.Unknown([Reason(code=reasons.Unknown.BASES_UNKNOWN, detail=pair.why)])
+    found = run.by_target.get(pair.key)
+    if found is None:
+        detail = "the recorded observations do not hold this target"
+        raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
+    return found
+
+
+@pytest.fixture
+def looked(request: pytest.FixtureRequest) -> Observation:
+    """The raw observation of the target, for the check of existence."""
+    seen = _seen(request)
+    if seen.observation is None:
+        snapshot = request.config.stash[_RUN].seen
+        reading: Reading | None = snapshot.reading(seen.tool) if snapshot else None
+        code = reading.reason if reading and reading.reason else reasons.Unknown.VERSION_FAILED
+        raise verdict.Unknown([Reason(code=code, detail=reading.detail if reading else "")])
+    return seen.observation
+
+
+@pytest.fixture
+def base_looked(request: pytest.FixtureRequest) -> Observation:
+    """The raw observation of the target's base, for the check of existence."""
+    base, snapshot = _seen(request).base, request.config.stash[_RUN].seen
+    found = snapshot.base(base) if snapshot else None
+    if found is None:
+        detail = "the recorded observations do not hold its base"
+        raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
+    return found.observation
+
+
+@pytest.fixture
+def observed(request: pytest.FixtureRequest) -> Published:
+    """The target's image."""
+    try:
+        seen = _seen(request)
+    except verdict.Unknown:
+        raise NotAsked("nothing was observed") from None
+    if not isinstance(seen.observation, Published):
+        raise NotAsked("there is no image to ask about")
+    return seen.observation
+
+
+@pytest.fixture
+def version(request: pytest.FixtureRequest, observed: Published) -> str:
+    """Today's version of the target's tool."""
+    found = _seen(request).version
+    assert found, "what was observed was asked for by its version"
+    return found
+
+
+@pytest.fixture
+def base(pair: Pair, base_looked: Observation) -> Published:
+    """The target's base, fit to be compared with."""
+    try:
+        return verdict.readable_base(pair, base_looked)
+    except verdict.Unknown:
+        raise NotAsked("there is no base to compare with") from None
+
+
+@pytest.fixture
+def latest(request: pytest.FixtureRequest, observed: Published) -> PointerObservation:
+    """What the tag `latest` of the target names."""
+    found = _seen(request).latest
+    assert found, "the tag was asked for as soon as the image was read"
+    return found
+
+
+@pytest.fixture(scope="session")
+def recipes(request: pytest.FixtureRequest) -> Recipes:
+    """Today's recipes."""
+    return request.config.stash[_RUN].recipes
+
+
+def _param(target: Pair | Unlisted) -> Any:
+    if isinstance(target, Unlisted):
+        return pytest.param(target, id=target.key)
+    return pytest.param(target, id=target.key, marks=pytest.mark.pair(tool=target.tool.name, base=target.base.name))
+
+
+def _target_of(item: pytest.Item) -> Pair | Unlisted | None:
+    callspec = getattr(item, "callspec", None)
+    target = callspec.params.get("pair") if callspec else None
+    return target if isinstance(target, Pair | Unlisted) else None
+
+
+def _check_of(item: pytest.Item) -> str:
+    return str(getattr(item, "originalname", item.name))
+
+
+def _findings(report: pytest.TestReport) -> list[Finding]:
+    return [Finding.from_json(value) for name, value in report.user_properties if name == PROPERTY]  # type: ignore[arg-type]
+
+
+def _assignments(texts: Sequence[str], option: str, form: str) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise pytest.UsageError(f"{option}: '{name}{equals}{value}' is not {form}")
+    return [(name, value) for name, _, value in pairs]
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - one of two places that read the clock

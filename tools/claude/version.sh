@@ -1,0 +1,2 @@
+#!/bin/bash
+npm view '@anthropic-ai/claude-code' version
