@@ -1,19 +1,17 @@
 """A pair holds the version that its tag promises, as far as its label tells."""
 
+from imagewright.reasons import Stale as Because
 from imagewright.snapshot import Published
 from imagewright.verdict import VERSION_LABEL, Reason, Stale, own_labels
-from imagewright.reasons import Stale as Because
 
 
 def test_version_label(version: str, observed: Published, base: Published) -> None:
     """The tag names one version and the image another. Build it again."""
-    wrong = {
-        platform: label for platform, label in own_labels(observed, base, VERSION_LABEL).items() if label != version
-    }
+    labels = own_labels(observed, base, VERSION_LABEL)
+    wrong = [
+        Reason(code=Because.VERSION_LABEL, platform=str(platform), expected=version, found=label)
+        for platform, label in labels.items()
+        if label != version
+    ]
     if wrong:
-        raise Stale(
-            [
-                Reason(code=Because.VERSION_LABEL, platform=str(platform), expected=version, found=label)
-                for platform, label in wrong.items()
-            ]
-        )
+        raise Stale(wrong)

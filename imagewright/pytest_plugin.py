@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
-from imagewright import process, reasons, render, report, snapshot, survey, verdict
+from imagewright import process, reasons, render, snapshot, survey, verdict
 from imagewright.catalogue import Excluded, Pair, Tool
 from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
 from imagewright.files import write_atomically
@@ -26,7 +26,8 @@ from imagewright.load import load_catalogue
 from imagewright.names import BadName, Digest, parse_digest
 from imagewright.recipe import BUILDKIT, Recipes
 from imagewright.registry.client import Client
-from imagewright.report import EXISTS, NO_BASES, Report
+from imagewright.report import EXISTS, NO_BASES, SECTION, Evidence, Report, assemble
+from imagewright.report import dump as dump_section
 from imagewright.settings import surroundings
 from imagewright.snapshot import Observation, PointerObservation, Published, Reading, Snapshot, TargetSeen
 from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
@@ -140,7 +141,7 @@ class Run:
         try:
             self.checks = checks_in(config.rootpath / CHECKS)
             self.catalogue = load_catalogue(config.rootpath, self.environ)
-            self.recipes = Recipes(self.catalogue)
+            self.recipes = Recipes(self.catalogue.settings.label_prefix)
             self.given = self._given_readings()
         except SyntaxError as error:
             raise pytest.UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
@@ -162,7 +163,8 @@ class Run:
     # Before collection: what the run is asked, and which targets there are.
 
     def _given_readings(self) -> list[Reading]:
-        chosen = {one.tool: one for one in (read_file(Path(file)) if (file := self.config.option.versions) else ())}
+        file = self.config.option.versions
+        chosen = {one.tool: one for one in (read_file(Path(file)) if file else ())}
         for tool, version in _assignments(self.config.option.tool_version, "--tool-version", "T=V"):
             if parse_output(version.encode())[0] is None:
                 raise pytest.UsageError(f"--tool-version: '{version}' is no version")
@@ -274,7 +276,7 @@ class Run:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "pair" in metafunc.fixturenames:
-            metafunc.parametrize("pair", [_param(one) for one in self.chosen()], scope="session")
+            metafunc.parametrize("pair", [_param(one) for one in self.chosen()])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
@@ -381,8 +383,8 @@ class Run:
             return
         if self.is_controller:
             self._take_shared()
-        self.section = report.assemble(self._as_run())
-        whole = {**document, report.SECTION: report.dump(self.section)}
+        self.section = assemble(self._evidence())
+        whole = {**document, SECTION: dump_section(self.section)}
         try:
             if self.seen:
                 write_atomically(self.state.folder / SNAPSHOT, snapshot.dump(self.seen).encode())
@@ -403,12 +405,12 @@ class Run:
             self.seen = snapshot.load(members["seen"], str(shared))
             shared.unlink()
 
-    def _as_run(self) -> report.Run:
+    def _evidence(self) -> Evidence:
         pairs, excluded = self.targets if isinstance(self.base_names, tuple) else ((), ())
         expected = [key for key in dict.fromkeys(self.expected)]
         tools = {pair.tool.name: pair.tool for pair in pairs if pair.key in set(expected)}
         crashed = [one.rpartition("::")[2].removesuffix("]").partition("[") for one in self.crashed]
-        return report.Run(
+        return Evidence(
             nonce=self.nonce,
             catalogue=self.catalogue.hash,
             started=self.recorded.taken if self.recorded else self.started,
@@ -463,9 +465,13 @@ _RUN = pytest.StashKey[Run]()
 # What checks ask for. Where something cannot be had, the check for existence says why, and the others are not asked.
 
 
-def _seen(request: pytest.FixtureRequest) -> TargetSeen:
-    run = request.config.stash[_RUN]
-    pair = request.getfixturevalue("pair")
+@pytest.fixture
+def run(request: pytest.FixtureRequest) -> Run:
+    """The run that the check is part of."""
+    return request.config.stash[_RUN]
+
+
+def _seen(run: Run, pair: Pair | Unlisted) -> TargetSeen:
     if isinstance(pair, Unlisted):
         raise verdict.Unknown([Reason(code=reasons.Unknown.BASES_UNKNOWN, detail=pair.why)])
     found = run.by_target.get(pair.key)
@@ -476,22 +482,20 @@ def _seen(request: pytest.FixtureRequest) -> TargetSeen:
 
 
 @pytest.fixture
-def looked(request: pytest.FixtureRequest) -> Observation:
+def looked(run: Run, pair: Pair | Unlisted) -> Observation:
     """The raw observation of the target, for the check of existence."""
-    seen = _seen(request)
+    seen = _seen(run, pair)
     if seen.observation is None:
-        snapshot = request.config.stash[_RUN].seen
-        reading: Reading | None = snapshot.reading(seen.tool) if snapshot else None
+        reading = run.seen.reading(seen.tool) if run.seen else None
         code = reading.reason if reading and reading.reason else reasons.Unknown.VERSION_FAILED
         raise verdict.Unknown([Reason(code=code, detail=reading.detail if reading else "")])
     return seen.observation
 
 
 @pytest.fixture
-def base_looked(request: pytest.FixtureRequest) -> Observation:
+def base_looked(run: Run, pair: Pair | Unlisted) -> Observation:
     """The raw observation of the target's base, for the check of existence."""
-    base, snapshot = _seen(request).base, request.config.stash[_RUN].seen
-    found = snapshot.base(base) if snapshot else None
+    found = run.seen.base(_seen(run, pair).base) if run.seen else None
     if found is None:
         detail = "the recorded observations do not hold its base"
         raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
@@ -499,21 +503,18 @@ def base_looked(request: pytest.FixtureRequest) -> Observation:
 
 
 @pytest.fixture
-def observed(request: pytest.FixtureRequest) -> Published:
+def observed(run: Run, pair: Pair) -> Published:
     """The target's image."""
-    try:
-        seen = _seen(request)
-    except verdict.Unknown:
-        raise NotAsked("nothing was observed") from None
-    if not isinstance(seen.observation, Published):
+    seen = run.by_target.get(pair.key)
+    if seen is None or not isinstance(seen.observation, Published):
         raise NotAsked("there is no image to ask about")
     return seen.observation
 
 
 @pytest.fixture
-def version(request: pytest.FixtureRequest, observed: Published) -> str:
+def version(run: Run, pair: Pair, observed: Published) -> str:
     """Today's version of the target's tool."""
-    found = _seen(request).version
+    found = _seen(run, pair).version
     assert found, "what was observed was asked for by its version"
     return found
 
@@ -528,17 +529,17 @@ def base(pair: Pair, base_looked: Observation) -> Published:
 
 
 @pytest.fixture
-def latest(request: pytest.FixtureRequest, observed: Published) -> PointerObservation:
+def latest(run: Run, pair: Pair, observed: Published) -> PointerObservation:
     """What the tag `latest` of the target names."""
-    found = _seen(request).latest
+    found = _seen(run, pair).latest
     assert found, "the tag was asked for as soon as the image was read"
     return found
 
 
-@pytest.fixture(scope="session")
-def recipes(request: pytest.FixtureRequest) -> Recipes:
+@pytest.fixture
+def recipes(run: Run) -> Recipes:
     """Today's recipes."""
-    return request.config.stash[_RUN].recipes
+    return run.recipes
 
 
 def _param(target: Pair | Unlisted) -> Any:

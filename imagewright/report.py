@@ -121,7 +121,7 @@ def dump(report: Report) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Evidence:
     """What the checks of one run left behind. started, finished: UTC, ISO 8601. checks: all there are, by name.
 
     crashed: check and target where a worker died. findings: by target. since: target → since when it was not fresh.
@@ -146,7 +146,7 @@ class Run:
     warnings: Sequence[str]
 
 
-def assemble(run: Run) -> Report:
+def assemble(run: Evidence) -> Report:
     """The report of a run: a record for each expected target all of whose checks ended or are known to have crashed."""
     pairs = {pair.key: pair for pair in run.pairs}
     targets = {one.target: one for one in run.seen.targets} if run.seen else {}
@@ -177,7 +177,7 @@ def assemble(run: Run) -> Report:
     )
 
 
-def _judged(key: str, run: Run) -> Verdict | None:
+def _judged(key: str, run: Evidence) -> Verdict | None:
     found = run.findings.get(key, ())
     checks = (EXISTS,) if key == NO_BASES else run.checks
     if judged := judge(found, checks):
@@ -190,7 +190,7 @@ def _judged(key: str, run: Run) -> Verdict | None:
     return Verdict(state=State.UNKNOWN, reasons=(Reason(code=reasons.Unknown.WORKER_CRASH, detail=detail),))
 
 
-def _pair_record(pair: Pair, judged: Verdict, looked: TargetSeen | None, since: str | None, run: Run) -> Record:
+def _pair_record(pair: Pair, judged: Verdict, looked: TargetSeen | None, since: str | None, run: Evidence) -> Record:
     published = looked.observation if looked and isinstance(looked.observation, Published) else None
     base_seen = run.seen.base(pair.base.name) if run.seen else None
     base = base_seen.observation if base_seen and isinstance(base_seen.observation, Published) else None

@@ -290,3 +290,18 @@ def own_labels(observed: Published, base: Published, label: str) -> dict[Platfor
     if not found:
         raise NotAsked(f"the image has no label {label} of its own")
     return found
+
+
+def recipe_departures(published: Mapping[Platform, str], today: Mapping[str, str | None]) -> list[Reason]:
+    """Platforms whose recipe label is not today's. today: label → today's recipe in its scheme and family, or None.
+
+    `NotAsked` where none can be compared: another scheme, or a family of builders that is not known here.
+    """
+    comparable = {platform: label for platform, label in published.items() if today[label] is not None}
+    if not comparable:
+        raise NotAsked("the recipe label is of another scheme or builder family")
+    return [
+        Reason(code=reasons.Stale.RECIPE_CHANGED, platform=str(platform), expected=today[label] or "", found=label)
+        for platform, label in comparable.items()
+        if label != today[label]
+    ]
