@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imagewright.errors import BadCatalogue
 from imagewright.names import MAX_TAG, BadName, Platform, Reference, Repository, parse_tag
-from imagewright.settings import Settings
+from imagewright.settings import Scheme, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Tool:
     description: str = ""
     licenses: str = ""
     command: str = ""
-    version_scheme: str = "semver"
+    version_scheme: Scheme = "semver"
     exclude_bases: Mapping[str, str] = field(default_factory=dict)
     platforms: tuple[Platform, ...] | None = None
     redistributable: bool = True
@@ -117,6 +117,10 @@ class Catalogue:
                     pairs.append(pair)
         refuse_collisions((pair, "latest") for pair in pairs)
         return tuple(pairs), tuple(excluded)
+
+    def pair(self, tool: Tool, base: str) -> Pair:
+        """One tool on one base, published or not."""
+        return self._pair(tool, self.base(base))
 
     def _pair(self, tool: Tool, base: Base) -> Pair:
         declared = tool.platforms or base.platforms or self.settings.platforms

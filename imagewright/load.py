@@ -21,6 +21,7 @@ from imagewright.names import (
     shown,
 )
 from imagewright.settings import (
+    SCHEMES,
     BaseSettings,
     BasesSettings,
     HostSettings,
@@ -28,7 +29,6 @@ from imagewright.settings import (
     PlanSettings,
     Settings,
 )
-from imagewright.tags import SCHEMES
 
 BUILDERS = ("auto", "buildkit", "copy")
 _NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})

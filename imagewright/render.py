@@ -1,13 +1,12 @@
 """How results look to a person: lines of text from values. Without I/O."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from imagewright.names import shown
 from imagewright.plan import Plan
 from imagewright.report import NO_BASES, Record, Report
-from imagewright.verdict import Reason, State
+from imagewright.verdict import State, reason_texts
 
 _GLYPHS = {State.FRESH: "✓", State.STALE: "✗", State.UNKNOWN: "?"}
 _COLOURS = {State.FRESH: "green", State.STALE: "red", State.UNKNOWN: "yellow"}
@@ -58,30 +57,6 @@ def _record_lines(group: list[Record], width: int) -> Iterator[Line]:
     indent = " " * (len(head) if len(group) == 1 else 4)
     for at, text in enumerate(reason_texts(first.reasons)):
         yield Line((head if at == 0 and len(group) == 1 else indent) + text, _COLOURS[first.state])
-
-
-def reason_texts(found: Iterable[Reason]) -> list[str]:
-    """One sentence a reason; platforms with the same story put together."""
-    texts = []
-    for (code, detail), alike in groupby(found, key=lambda one: (one.code, one.detail)):
-        several = list(alike)
-        platforms = ", ".join(one.platform for one in several if one.platform)
-        text = f"{code}{f' on {platforms}' if platforms else ''}: {detail or code.meaning}"
-        one = several[0]
-        if one.expected and one.found and len(several) == 1:
-            text += f" (expected {_short(one.expected)}, found {_short(one.found)})"
-        elif one.expected and len(several) == 1:
-            text += f" ({_short(one.expected)})"
-        texts.append(text)
-    return texts
-
-
-def _short(text: str) -> str:
-    """Digests cut to what tells them apart."""
-    algorithm, colon, encoded = text.partition(":")
-    if colon and algorithm in ("sha256", "sha512"):
-        return f"{algorithm}:{encoded[:12]}…"
-    return shown(text, 100)[1:-1]
 
 
 def worst(report: Report) -> State:

@@ -2,8 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from imagewright.names import Platform, Repository, is_loopback
+
+Scheme = Literal["semver", "pep440", "calver", "opaque"]
+"""How the versions of a tool are ordered."""
+
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 DEFAULT_PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 

@@ -31,6 +31,7 @@ from imagewright.tags import bases_in
 from imagewright.versions import Readings
 
 _WAIT_STEP = 2.0
+_AT_ONCE = 8
 
 
 def list_bases(catalogue: Catalogue, client: Client) -> tuple[str, ...]:
@@ -138,6 +139,14 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
             _target_seen(pair, versions[pair.tool.name], targets.get(pair.key), look, trust) for pair in request.pairs
         ),
     )
+
+
+def look_at(client: Client, references: Iterable[Reference]) -> dict[Reference, Observation]:
+    """What is published under some references, now, without a second look."""
+    chosen = tuple(references)
+    look = _Look(client, _AT_ONCE)
+    look.at(chosen)
+    return {one: look.documents.observation(one) for one in chosen}
 
 
 def _base_reference(pair: Pair, digests: Mapping[str, Digest]) -> Reference:

@@ -2,17 +2,14 @@
 
 import re
 from collections.abc import Iterable
-from typing import Literal
 
 from packaging.version import InvalidVersion, Version
 
 from imagewright.names import BadName, parse_folder_name
+from imagewright.settings import Scheme
 
 _ARCHITECTURES = ("amd64", "arm64", "arm64-v8", "arm", "arm-v6", "arm-v7", "386", "ppc64le", "riscv64", "s390x")
 _SIGNATURE = re.compile(r"sha256-[0-9a-f]{64}")
-
-Scheme = Literal["semver", "pep440", "calver", "opaque"]
-SCHEMES: tuple[Scheme, ...] = ("semver", "pep440", "calver", "opaque")
 
 
 def bases_in(tags: Iterable[str]) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ A check returns, or raises `Stale`, `Unknown` or `NotAsked`. Anything else that 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import groupby
 from typing import Any
 
 from imagewright import reasons
 from imagewright.catalogue import Pair
-from imagewright.names import Platform
+from imagewright.names import Platform, shown
 from imagewright.reasons import CODES
 from imagewright.snapshot import Missing, Observation, Published, Unreachable
 
@@ -305,3 +306,27 @@ def recipe_departures(published: Mapping[Platform, str], today: Mapping[str, str
         for platform, label in comparable.items()
         if label != today[label]
     ]
+
+
+def reason_texts(found: Iterable[Reason]) -> list[str]:
+    """One sentence a reason; platforms with the same story put together."""
+    texts = []
+    for (code, detail), alike in groupby(found, key=lambda one: (one.code, one.detail)):
+        several = list(alike)
+        platforms = ", ".join(one.platform for one in several if one.platform)
+        text = f"{code}{f' on {platforms}' if platforms else ''}: {detail or code.meaning}"
+        one = several[0]
+        if one.expected and one.found and len(several) == 1:
+            text += f" (expected {_short(one.expected)}, found {_short(one.found)})"
+        elif one.expected and len(several) == 1:
+            text += f" ({_short(one.expected)})"
+        texts.append(text)
+    return texts
+
+
+def _short(text: str) -> str:
+    """Digests cut to what tells them apart."""
+    algorithm, colon, encoded = text.partition(":")
+    if colon and algorithm in ("sha256", "sha512"):
+        return f"{algorithm}:{encoded[:12]}…"
+    return shown(text, 100)[1:-1]

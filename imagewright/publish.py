@@ -1,0 +1,356 @@
+"""The one place that pushes. Platforms by digest, then the index, then the version's tag; then the checks; then `latest`.
+
+Tags have no compare-and-swap, so the order is what keeps readers safe: nothing points at something incomplete, and
+`latest` moves only to what the checks have read back, never backwards.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from imagewright import process, reasons, report
+from imagewright.catalogue import Pair
+from imagewright.documents import (
+    MAX_CONFIG_BYTES,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    BadDocument,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_manifest,
+)
+from imagewright.errors import BadReport, Failed
+from imagewright.layout import Layout, index_document
+from imagewright.names import Digest, Platform, Reference, Repository, digest_of, is_loopback
+from imagewright.registry.answers import Document
+from imagewright.registry.client import Client
+from imagewright.resolve import Documents
+from imagewright.snapshot import Image, Missing, Published, Unreachable
+from imagewright.survey import look_at
+from imagewright.tags import compare
+from imagewright.verdict import VERSION_LABEL, State, layer_departures, reason_texts
+
+_VERIFY_SECONDS = 900.0
+_VISIBLE_WITHIN = 30
+"""Seconds that a registry may take to show what was pushed; a registry on loopback needs none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One target to publish. base: what it was built on, by digest. annotations: of the index.
+
+    layouts: where builders left platforms. digests: platforms that are in the repository already. Neither: what the
+    version's tag names is published, and only `latest` may have to move.
+    """
+
+    pair: Pair
+    version: str
+    base: Reference
+    layouts: Sequence[Path] = ()
+    digests: Mapping[Platform, Digest] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> Reference:
+        """The tag of its version."""
+        return self.pair.tagged(self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """The version's tag names a whole index. identical: nothing had to be sent. latest_before: what `latest` named then."""
+
+    work: Work
+    digest: Digest
+    identical: bool
+    latest_before: Digest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """How the publication of one target ended. problem: empty if it is published, verified, and `latest` names it."""
+
+    target: str
+    reference: str
+    digest: str
+    outcome: Literal["published", "identical", "failed"]
+    latest: Literal["moved", "already", "not moved"]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One platform to publish. layout: None where the repository has it already."""
+
+    descriptor: Descriptor
+    platform: Platform
+    image: Image
+    layout: Layout | None
+
+
+def publish(client: Client, root: Path, works: Sequence[Work], environ: Mapping[str, str]) -> list[Receipt]:
+    """Publishes targets and proves it with the checks of the project in `root`; one that fails does not stop the others.
+
+    environ: for the checks, which run as a person would run them.
+    """
+    failures: dict[str, str] = {}
+    pushed: list[Pushed] = []
+    for work in works:
+        try:
+            pushed.append(push(client, work))
+        except Failed as error:
+            failures[work.pair.key] = str(error)
+    latest: dict[str, Literal["moved", "already"]] = {}
+    failures |= verify(root, pushed, environ, allowed=frozenset({reasons.Stale.LATEST_BEHIND}))
+    for one in pushed:
+        if one.work.pair.key not in failures:
+            try:
+                latest[one.work.pair.key] = move_latest(client, one)
+            except Failed as error:
+                failures[one.work.pair.key] = str(error)
+    good = [one for one in pushed if one.work.pair.key not in failures]
+    failures |= verify(root, good, environ, allowed=frozenset())
+    done = {one.work.pair.key: one for one in pushed}
+    return [_receipt(work, done.get(work.pair.key), latest, failures.get(work.pair.key, "")) for work in works]
+
+
+def _receipt(
+    work: Work, pushed: Pushed | None, latest: Mapping[str, Literal["moved", "already"]], problem: str
+) -> Receipt:
+    return Receipt(
+        target=work.pair.key,
+        reference=str(work.reference),
+        digest=pushed.digest if pushed else "",
+        outcome="failed" if problem or pushed is None else "identical" if pushed.identical else "published",
+        latest=latest.get(work.pair.key, "not moved"),
+        problem=problem,
+    )
+
+
+def push(client: Client, work: Work) -> Pushed:
+    """Pushes all platforms of a target by digest, then their index, then the tag of its version.
+
+    `Failed` where the platforms are not whole, are not built on the base, or the registry does not take them; then no tag
+    was moved.
+    """
+    version, latest = work.reference, work.pair.tagged("latest")
+    seen = look_at(client, [work.base, version, latest])
+    base, there, newest = seen[work.base], seen[version], seen[latest]
+    for one in (there, newest):
+        if isinstance(one, Unreachable):
+            raise Failed(f"{one.reference} cannot be read: {one.detail}", remedy=one.reason.remedy)
+    if not isinstance(base, Published):
+        why = base.code if isinstance(base, Missing) else base.detail
+        raise Failed(f"the base {work.base} cannot be read: {why}", remedy="Make a new plan.")
+    before = newest.digest if isinstance(newest, Published) else None
+    if not work.layouts and not work.digests:
+        if not isinstance(there, Published):
+            raise Failed(f"{version} is not there", remedy="Make a new plan: it has to be built.")
+        return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
+    parts = _parts(client, work)
+    _refuse_unfit(work, parts, base)
+    wanted = {one.platform: one.descriptor.digest for one in parts}
+    if isinstance(there, Published) and {one.platform: one.digest for one in there.images} == wanted and not there.gone:
+        return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
+    send_platforms(client, work, parts)
+    body = index_document([(one.descriptor, one.platform) for one in parts], work.annotations)
+    client.put_manifest(version.repository.at(digest_of(body)), body, OCI_INDEX)
+    client.put_manifest(version, body, OCI_INDEX)
+    return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
+
+
+def push_platforms(client: Client, work: Work) -> dict[Platform, Digest]:
+    """Pushes platforms by digest and nothing else, so that they can be joined later; their digests."""
+    parts = _parts(client, work)
+    send_platforms(client, work, parts)
+    return {one.platform: one.descriptor.digest for one in parts}
+
+
+def send_platforms(client: Client, work: Work, parts: Sequence[_Part]) -> None:
+    """Uploads what the repository does not have of some platforms, and reads each back by its digest. `Failed`."""
+    repository = work.pair.repository
+    for part in parts:
+        if part.layout:
+            _send(client, repository, part, work.base.repository)
+    back = look_at(client, [repository.at(part.descriptor.digest) for part in parts])
+    for reference, seen in back.items():
+        if not isinstance(seen, Published) or seen.gone:
+            raise Failed(f"{reference} was pushed and cannot be read back", remedy="Try again later.")
+
+
+def _send(client: Client, repository: Repository, part: _Part, base: Repository) -> None:
+    assert part.layout, "there is something to send"
+    body = part.layout.read(part.descriptor.digest, MAX_MANIFEST_BYTES)
+    manifest = parse_manifest(body, part.descriptor.media_type)
+    assert isinstance(manifest, Manifest), "parts are manifests"
+    assert manifest.config, "and have a configuration"
+    for blob in (*manifest.layers, manifest.config):
+        if blob.urls or client.has_blob(repository, blob.digest):
+            continue
+        if base.host == repository.host and client.mount_blob(repository, blob.digest, base):
+            continue
+        client.upload_blob(repository, blob.digest, part.layout.blob_path(blob.digest))
+    client.put_manifest(repository.at(part.descriptor.digest), body, part.descriptor.media_type)
+
+
+def _parts(client: Client, work: Work) -> list[_Part]:
+    found = [part for path in work.layouts for part in _parts_in(Layout(path), work.pair.repository)]
+    references = {platform: work.pair.repository.at(digest) for platform, digest in work.digests.items()}
+    seen = look_at(client, references.values())
+    for platform, reference in references.items():
+        there = seen[reference]
+        if not isinstance(there, Published) or there.is_index or not there.images:
+            raise Failed(f"{reference}, given for {platform}, is not the manifest of an image there")
+        body, media_type = client.document(reference)
+        descriptor = Descriptor(media_type=media_type, digest=there.digest, size=len(body))
+        found.append(_Part(descriptor=descriptor, platform=platform, image=there.images[0], layout=None))
+    return sorted(found, key=lambda part: str(part.platform))
+
+
+def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:
+    """The platforms in a layout, at the top or in its one index; attestations aside."""
+    where = str(layout.path)
+    try:
+        for top in layout.entries():
+            document = parse_manifest(layout.read(top.digest, MAX_MANIFEST_BYTES), top.media_type)
+            entries = document.entries if isinstance(document, Index) else (top,)
+            for entry in entries:
+                if not entry.is_attestation:
+                    image = _image_in(layout, repository.at(entry.digest), entry)
+                    platform = entry.platform.normalised() if entry.platform else image.platform
+                    yield _Part(descriptor=entry, platform=platform, image=image, layout=layout)
+    except BadDocument as error:
+        raise Failed(f"not an image: {error.detail}", where=where) from None
+
+
+def _image_in(layout: Layout, reference: Reference, entry: Descriptor) -> Image:
+    documents = Documents()
+    while any(wave := documents.needed([reference])):
+        for one in wave[0]:
+            body = layout.read(entry.digest, MAX_MANIFEST_BYTES)
+            documents.put_manifest(one, Document(body=body, media_type=entry.media_type, digest=entry.digest))
+        for one in wave[1]:
+            assert one.digest, "configurations are named by digest"
+            body = layout.read(one.digest, MAX_CONFIG_BYTES)
+            documents.put_config(one, Document(body=body, media_type="", digest=one.digest))
+    seen = documents.observation(reference)
+    if not isinstance(seen, Published) or not seen.images:
+        raise Failed("not an image", where=str(layout.path))
+    return seen.images[0]
+
+
+def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published) -> None:
+    """A target is published whole, or not at all; and only on the base that it was planned for."""
+    platforms = [part.platform for part in parts]
+    required = work.pair.required(base.platforms)
+    if absent := [str(one) for one in required if one not in platforms]:
+        raise Failed(
+            f"{work.pair.key} is not whole: {', '.join(absent)} was not built", remedy="Build it for all platforms."
+        )
+    if len(set(platforms)) != len(platforms):
+        raise Failed(f"{work.pair.key} has a platform twice: {', '.join(str(one) for one in platforms)}")
+    if work.pair.tool.squashed:
+        return
+    built = Published(
+        reference=work.reference,
+        digest=Digest(""),
+        media_type=OCI_INDEX,
+        is_index=True,
+        images=tuple(part.image for part in parts),
+    )
+    if departures := layer_departures(built, base, on=required):
+        raise Failed(
+            f"{work.pair.key} was not built on {work.base}: {'; '.join(reason_texts(departures))}",
+            remedy="Make a new plan and build again.",
+        )
+
+
+def move_latest(client: Client, pushed: Pushed) -> Literal["moved", "already"]:
+    """Lets `latest` name what was pushed. `Failed` where that would be backwards, or somebody else has moved it meanwhile."""
+    work = pushed.work
+    latest = work.pair.tagged("latest")
+    seen = look_at(client, [latest])[latest]
+    match seen:
+        case Unreachable(detail=detail):
+            raise Failed(f"{latest} cannot be read before it is moved: {detail}", remedy=seen.reason.remedy)
+        case Published(digest=digest):
+            if digest == pushed.digest:
+                return "already"
+            if digest != pushed.latest_before:
+                raise Failed(f"{latest} was moved by somebody else meanwhile", remedy="Make a new plan.")
+            refuse_backwards(seen, work)
+        case Missing() if pushed.latest_before:
+            raise Failed(f"{latest} has gone meanwhile", remedy="Make a new plan.")
+    body, media_type = client.document(latest.repository.at(pushed.digest))
+    client.put_manifest(latest, body, media_type)
+    back = look_at(client, [latest])[latest]
+    if not isinstance(back, Published) or back.digest != pushed.digest:
+        raise Failed(f"{latest} does not name {pushed.digest} after it was moved", remedy="Make a new plan.")
+    return "moved"
+
+
+def refuse_backwards(newest: Published, work: Work) -> None:
+    """`Failed` where `latest` names a newer version than the one that it should be moved to.
+
+    Only images that say what they are can tell; with the scheme `opaque` today's version is the one the tool names.
+    """
+    ours = [image.labels for image in newest.images if VERSION_LABEL in image.labels]
+    versions = {labels[VERSION_LABEL] for labels in ours if any(name.endswith(".tool") for name in labels)}
+    scheme = work.pair.tool.version_scheme
+    if scheme == "opaque":
+        return
+    for version in sorted(versions):
+        order = compare(scheme, version, work.version)
+        if order is None:
+            raise Failed(
+                f"{newest.reference} names version {version}; nobody can say whether {work.version} is newer",
+                remedy=f"Set `version-scheme` in {work.pair.tool.folder}/tool.yaml.",
+            )
+        if order > 0:
+            raise Failed(
+                f"{newest.reference} names version {version}, newer than {work.version}: it does not go backwards",
+                remedy="If the older version is right, remove the newer tag and `latest` in the registry.",
+            )
+
+
+def verify(
+    root: Path, pushed: Sequence[Pushed], environ: Mapping[str, str], *, allowed: frozenset[reasons.Stale]
+) -> dict[str, str]:
+    """Runs the checks for what was pushed, with version and base frozen; target → what is wrong with it.
+
+    allowed: reasons for being stale that are no objection yet.
+    """
+    if not pushed:
+        return {}
+    wait = 0 if all(is_loopback(one.work.pair.repository.host) for one in pushed) else _VISIBLE_WITHIN
+    with TemporaryDirectory(prefix="imagewright-verify-") as scratch:
+        file = Path(scratch) / "report.json"
+        argv = [sys.executable, "-m", "pytest", "checks/", "-q", "--fresh", f"--wait={wait}", "-p", "no:cacheprovider"]
+        argv += [f"--json-report-file={file}"]
+        argv += sorted({f"--tool={one.work.pair.tool.name}" for one in pushed})
+        argv += sorted({f"--base={one.work.pair.base.name}" for one in pushed})
+        argv += sorted({f"--tool-version={one.work.pair.tool.name}={one.work.version}" for one in pushed})
+        argv += sorted({f"--base-digest={one.work.pair.base.name}={one.work.base.digest}" for one in pushed})
+        env = {name: value for name, value in environ.items() if name != "PYTEST_ADDOPTS"}
+        ended = process.run(argv, timeout=_VERIFY_SECONDS, env=env, cwd=root)
+        try:
+            found = report.parse(file.read_bytes(), str(file))
+        except (OSError, BadReport) as error:
+            said = (ended.stderr or ended.stdout).decode("utf-8", "replace").strip().splitlines()
+            why = error.reason if isinstance(error, BadReport) else " ".join(said[-3:])
+            return {one.work.pair.key: f"the checks could not be run on it: {why}" for one in pushed}
+    problems = {}
+    for one in pushed:
+        record = found.record(one.work.pair.key)
+        if record is None:
+            problems[one.work.pair.key] = "the checks gave no verdict about it"
+        elif record.state is not State.FRESH and not all(reason.code in allowed for reason in record.reasons):
+            why = "; ".join(reason_texts(record.reasons))
+            problems[one.work.pair.key] = f"the checks do not hold: {why}"
+        elif record.digest != one.digest:
+            problems[one.work.pair.key] = f"{one.work.reference} names {record.digest} instead of {one.digest}"
+    return problems
