@@ -4,14 +4,13 @@ Tags have no compare-and-swap, so the order is what keeps readers safe: nothing 
 `latest` moves only to what the checks have read back, never backwards.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from imagewright import process, reasons, report
+from imagewright import reasons, suite
 from imagewright.catalogue import Pair
 from imagewright.documents import (
     MAX_CONFIG_BYTES,
@@ -34,7 +33,6 @@ from imagewright.survey import look_at
 from imagewright.tags import compare
 from imagewright.verdict import VERSION_LABEL, State, layer_departures, reason_texts
 
-_VERIFY_SECONDS = 900.0
 _VISIBLE_WITHIN = 30
 """Seconds that a registry may take to show what was pushed; a registry on loopback needs none."""
 
@@ -285,6 +283,8 @@ def move_latest(client: Client, pushed: Pushed) -> Literal["moved", "already"]:
             refuse_backwards(seen, work)
         case Missing() if pushed.latest_before:
             raise Failed(f"{latest} has gone meanwhile", remedy="Make a new plan.")
+        case Missing():
+            pass
     body, media_type = client.document(latest.repository.at(pushed.digest))
     client.put_manifest(latest, body, media_type)
     back = look_at(client, [latest])[latest]
@@ -327,22 +327,19 @@ def verify(
     if not pushed:
         return {}
     wait = 0 if all(is_loopback(one.work.pair.repository.host) for one in pushed) else _VISIBLE_WITHIN
+    chosen = [
+        "--fresh",
+        f"--wait={wait}",
+        *sorted({f"--tool={one.work.pair.tool.name}" for one in pushed}),
+        *sorted({f"--base={one.work.pair.base.name}" for one in pushed}),
+        *sorted({f"--tool-version={one.work.pair.tool.name}={one.work.version}" for one in pushed}),
+        *sorted({f"--base-digest={one.work.pair.base.name}={one.work.base.digest}" for one in pushed}),
+    ]
     with TemporaryDirectory(prefix="imagewright-verify-") as scratch:
-        file = Path(scratch) / "report.json"
-        argv = [sys.executable, "-m", "pytest", "checks/", "-q", "--fresh", f"--wait={wait}", "-p", "no:cacheprovider"]
-        argv += [f"--json-report-file={file}"]
-        argv += sorted({f"--tool={one.work.pair.tool.name}" for one in pushed})
-        argv += sorted({f"--base={one.work.pair.base.name}" for one in pushed})
-        argv += sorted({f"--tool-version={one.work.pair.tool.name}={one.work.version}" for one in pushed})
-        argv += sorted({f"--base-digest={one.work.pair.base.name}={one.work.base.digest}" for one in pushed})
-        env = {name: value for name, value in environ.items() if name != "PYTEST_ADDOPTS"}
-        ended = process.run(argv, timeout=_VERIFY_SECONDS, env=env, cwd=root)
         try:
-            found = report.parse(file.read_bytes(), str(file))
-        except (OSError, BadReport) as error:
-            said = (ended.stderr or ended.stdout).decode("utf-8", "replace").strip().splitlines()
-            why = error.reason if isinstance(error, BadReport) else " ".join(said[-3:])
-            return {one.work.pair.key: f"the checks could not be run on it: {why}" for one in pushed}
+            found, _ = suite.run(root, chosen, environ, Path(scratch))
+        except BadReport as error:
+            return {one.work.pair.key: f"the checks could not be run on it: {error.reason}" for one in pushed}
     problems = {}
     for one in pushed:
         record = found.record(one.work.pair.key)

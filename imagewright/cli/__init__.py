@@ -1,0 +1,108 @@
+"""The command line: parses, calls, prints, exits. A file per verb, imported when it is called."""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from imagewright.errors import Exit, ImagewrightError
+
+VERBS = {
+    "versions": "Read the version of every tool.",
+    "plan": "Turn a report into builds.",
+    "build": "Build what a plan asks for, or one pair, here.",
+    "publish": "Push platforms by digest, join them, move the tags.",
+    "explain": "Tell everything known about one target.",
+    "registry": "Serve the embedded registry.",
+    "demo": "See the whole loop on an embedded registry.",
+}
+"""Every verb and its one line of help; the module of each is loaded only when it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command runs. root: of the project, the working folder."""
+
+    root: Path
+    environ: dict[str, str]
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"imagewright.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="imagewright")
+@click.option("--no-input", is_flag=True, help="Never ask anything.")
+@click.pass_context
+def main(context: click.Context, no_input: bool) -> None:
+    """Keep families of container images right: `pytest checks/` shows what is not, these verbs mend it.
+
+    \b
+    pytest checks/                what rots, and why
+    imagewright plan              which builds that asks for
+    imagewright build PLAN --push build them here, publish, verify
+
+    Exit codes: 0 fresh or done, 1 failed, 2 usage, 10 stale, 20 unknown, 30 brake, 40 bad catalogue or settings, 50 bad or
+    incomplete report, 60 dispatch rejected or ambiguous, 130 and 143 interrupted.
+    """
+    context.obj = Place(Path.cwd(), dict(os.environ))
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that everything on the way out is cleaned up."""
+
+
+def run() -> NoReturn:
+    """The program: runs `main`, tells errors in words, and exits with the code that they own."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = main.main(prog_name="imagewright", standalone_mode=False) or 0
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = Exit.USAGE
+    except ImagewrightError as error:
+        click.echo(f"imagewright: {error}", err=True)
+        code = error.exit
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("imagewright: interrupted", err=True)
+        code = Exit.INTERRUPTED
+    except _Terminated:
+        click.echo("imagewright: terminated", err=True)
+        code = Exit.TERMINATED
+    except BrokenPipeError:  # who read our output has enough, as in `imagewright plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.FAILED
+    _leave(int(code))
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: threads that wait for the network are not waited for, programs of ours are ended."""
+    if "imagewright.process" in sys.modules:
+        sys.modules["imagewright.process"].end_all()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
