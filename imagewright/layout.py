@@ -12,7 +12,7 @@ from pathlib import Path
 from imagewright.documents import OCI_INDEX, BadDocument, Descriptor, parse_layout_index
 from imagewright.errors import Failed
 from imagewright.files import write_atomically
-from imagewright.names import Digest, digest_algorithm, digest_of
+from imagewright.names import Digest, Platform, digest_algorithm, digest_of
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -73,7 +73,7 @@ class Layout:
 
     def add_json(self, document: Mapping[str, object], media_type: str) -> dict[str, object]:
         """Keeps a JSON document; the members of its descriptor."""
-        content = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        content = to_json(document)
         return {"mediaType": media_type, "digest": self.add(content), "size": len(content)}
 
     def entries(self) -> tuple[Descriptor, ...]:
@@ -91,4 +91,55 @@ class Layout:
     def write_entries(self, entries: Iterable[Mapping[str, object]]) -> os.stat_result:
         """Replaces what `index.json` names; each entry as the members of its descriptor. The new file's stat."""
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
-        return write_atomically(self.path / "index.json", json.dumps(document, separators=(",", ":")).encode())
+        return write_atomically(self.path / "index.json", to_json(document))
+
+    def write_only_index(self, children: Iterable[Descriptor], annotations: Mapping[str, str]) -> Digest:
+        """Joins the children to an index (see `index_document`) and names it alone in `index.json`; its digest."""
+        content = index_document(children, annotations)
+        digest = self.add(content)
+        self.write_entries([{"mediaType": OCI_INDEX, "digest": digest, "size": len(content)}])
+        return digest
+
+
+def index_document(children: Iterable[Descriptor], annotations: Mapping[str, str]) -> bytes:
+    """An OCI index of images, one per platform, in the platforms' order: the same bytes for the same children.
+
+    Of a child only media type, digest, size and platform go into it. ValueError where there is no child, one has no
+    platform, or two have the same.
+    """
+    listed = list(children)
+    named = {child.platform.normalised(): child for child in listed if child.platform}
+    if not named or len(named) != len(listed):
+        raise ValueError("an index needs images with a platform each, no two with the same")
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [
+            {
+                "mediaType": child.media_type,
+                "digest": child.digest,
+                "size": child.size,
+                "platform": platform_members(platform),
+            }
+            for platform, child in sorted(named.items())
+        ],
+    }
+    if annotations:
+        document["annotations"] = dict(sorted(annotations.items()))
+    return to_json(document)
+
+
+def platform_members(platform: Platform) -> dict[str, str]:
+    """A platform as JSON members."""
+    members = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "os.version": platform.os_version,
+        "variant": platform.variant,
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def to_json(document: Mapping[str, object]) -> bytes:
+    """A document as bytes, without spare blanks, in the order of its members."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""The one place that runs other programs: a process group of its own, a time limit, bounded output, nothing left behind."""
+"""The one place that runs other programs: each in a process group, limited in time and output, nothing left behind."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def run(
 ) -> Ended:
     """Runs `argv` to its end and returns how it ended; whatever its status, that is no exception.
 
-    timeout: seconds, after which its whole process group is killed. env: all of its environment. stdin: given to it, then
-    closed. on_line: called with each line of stdout and stderr as it comes. `NotStarted` if it cannot be run.
+    timeout: seconds, after which its whole process group is killed. env: all of its environment. stdin: given to it,
+    then closed. on_line: called with each line of stdout and stderr as it comes. `NotStarted` if it cannot be run.
     """
     started = time.monotonic()
     try:
@@ -88,6 +88,54 @@ def run(
     )
 
 
+class Running:
+    """A program that runs beside this one, as `running` started it."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+
+    @property
+    def status(self) -> int | None:
+        """Its exit code, or minus the signal; None while it runs."""
+        return self._child.poll()
+
+
+@contextlib.contextmanager
+def running(argv: Sequence[str], *, env: Mapping[str, str], output: Path, grace: float) -> Iterator[Running]:
+    """Runs `argv` for as long as the block lasts, its outputs into the file `output`.
+
+    At the end, however it comes, the program is asked to end (SIGTERM); after `grace` seconds its process group is
+    killed. `NotStarted` if it cannot be run.
+    """
+    with output.open("wb") as file:
+        try:
+            child = subprocess.Popen(
+                argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        except OSError as error:
+            raise NotStarted(error.errno, error.strerror or str(error), argv[0]) from None
+    with _live_lock:
+        _live.add(child.pid)
+    try:
+        yield Running(child)
+    finally:
+        child.terminate()
+        _await_end(child, grace)
+        end_group(child.pid)
+        child.wait()
+        with _live_lock:
+            _live.discard(child.pid)
+
+
+def _await_end(child: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits without reaping: until its group is killed, the number of its group must not become another's."""
+    deadline = time.monotonic() + seconds
+    while child.returncode is None and time.monotonic() < deadline:
+        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+            return
+        time.sleep(0.01)
+
+
 def end_group(leader: int) -> None:
     """Kills the process group of `leader`, if anything of it is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone; on macOS: only zombies left
@@ -95,7 +143,7 @@ def end_group(leader: int) -> None:
 
 
 def end_all() -> None:
-    """Kills the process groups of all programs that `run` is waiting for, in any thread. For the way out."""
+    """Kills the process groups of all programs of `run` and `running`, in any thread. For the way out."""
     with _live_lock:
         leaders = list(_live)
     for leader in leaders:

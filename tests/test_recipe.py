@@ -1,0 +1,346 @@
+"""The recipe moves with everything a builder gets, and with nothing else."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagewright.catalogue import Base, Tool
+from imagewright.errors import BadCatalogue
+from imagewright.names import parse_digest, parse_reference
+from imagewright.recipe import build_context, labels, parse_dockerignore, recipe
+
+DOCKERFILE = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG TOOL_VERSION\nCOPY install.sh /\n"
+FILES = {
+    "Dockerfile": DOCKERFILE,
+    "install.sh": "#!/bin/sh\n",
+    "data/b/c.txt": "c",
+    "rootfs/usr/bin/hello": "#!/bin/sh\necho hello\n",
+    "rootfs/etc/hello.conf": "greeting = hello\n",
+}
+EXECUTABLE = ("install.sh", "rootfs/usr/bin/hello")
+
+
+def made(folder: Path, files: Mapping[str, str] = FILES) -> Tool:
+    """A tool in `folder`: its files, an empty folder and a link to nowhere."""
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    for path in EXECUTABLE:
+        (folder / path).chmod(0o755)
+    for top in ("", "rootfs/"):
+        (folder / top / "empty").mkdir()
+        (folder / top / "link").symlink_to("install.sh")
+    return Tool(name="codex", folder=folder, dockerfile=folder / "Dockerfile")
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Tool:
+    (tmp_path / "codex").mkdir()
+    return made(tmp_path / "codex")
+
+
+def test_golden_recipes(tool: Tool) -> None:
+    """Published images carry these: if this test fails, every one of them would be rebuilt."""
+    assert recipe(tool, "buildkit") == "1:buildkit:6916065a608612cd60f7878139e50948ab580b31edaceb49c9cee4e5cd3c8eec"
+    assert recipe(tool, "copy") == "1:copy:e3d2f2bd36ceaf07801129d2be0cd2354f060477dc1ad8fe6cef858f50865879"
+    assert (
+        recipe(tool, "buildkit", {"FLAVOUR": "slim"})
+        == "1:buildkit:67e8c815489b4beffc32e793d5a821dba4901685b47e6a50bd0e6a9155de8893"
+    )
+
+
+MOVES: dict[str, Callable[[Path], object]] = {
+    "a byte of a file": lambda folder: (folder / "rootfs/etc/hello.conf").write_text("greeting = hellp\n"),
+    "an empty file": lambda folder: (folder / "rootfs/new").touch(),
+    "a file of another name": lambda folder: (folder / "rootfs/usr/bin/hello").rename(folder / "rootfs/usr/bin/hallo"),
+    "a file in another folder": lambda folder: (folder / "rootfs/usr/bin/hello").rename(folder / "rootfs/usr/hello"),
+    "a file that is gone": lambda folder: (folder / "rootfs/etc/hello.conf").unlink(),
+    "a file that can be executed": lambda folder: (folder / "rootfs/etc/hello.conf").chmod(0o744),
+    "a file that cannot be executed": lambda folder: (folder / "rootfs/usr/bin/hello").chmod(0o655),
+    "a link's target": lambda folder: relinked(folder / "rootfs/link", "install.sh2"),
+    "a link that became what it shows": lambda folder: unlinked(folder / "rootfs/link"),
+    "a folder that became a link": lambda folder: relinked(folder / "rootfs/empty", "etc"),
+    "an empty folder that is gone": lambda folder: (folder / "rootfs/empty").rmdir(),
+    "a folder that became a file": lambda folder: (
+        (folder / "rootfs/empty").rmdir(),
+        (folder / "rootfs/empty").touch(),
+    ),
+}
+
+
+def relinked(place: Path, target: str) -> None:
+    if place.is_symlink():
+        place.unlink()
+    else:
+        place.rmdir()
+    place.symlink_to(target)
+
+
+def unlinked(place: Path) -> None:
+    place.unlink()
+    place.write_text("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("family", ["buildkit", "copy"])
+@pytest.mark.parametrize("change", MOVES)
+def test_it_moves_with(tool: Tool, change: str, family: str) -> None:
+    before = recipe(tool, family)
+    MOVES[change](tool.folder)
+    assert recipe(tool, family) != before
+
+
+STAYS: dict[str, Callable[[Path], object]] = {
+    "times": lambda folder: [os.utime(path, (1, 1), follow_symlinks=False) for path in folder.rglob("*")],
+    "who may read and write": lambda folder: (folder / "rootfs/etc/hello.conf").chmod(0o600),
+    "whether others may execute": lambda folder: (folder / "rootfs/usr/bin/hello").chmod(0o700),
+    "who may enter a folder": lambda folder: (folder / "rootfs/etc").chmod(0o700),
+    "what a link shows": lambda folder: relinked(folder / "rootfs/link", "install.sh"),
+}
+
+
+@pytest.mark.parametrize("family", ["buildkit", "copy"])
+@pytest.mark.parametrize("change", STAYS)
+def test_it_does_not_move_with(tool: Tool, change: str, family: str) -> None:
+    before = recipe(tool, family)
+    STAYS[change](tool.folder)
+    assert recipe(tool, family) == before
+
+
+def test_the_place_of_the_project_does_not_count(tmp_path: Path) -> None:
+    for name in ("here", "there/and/elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    here, there = made(tmp_path / "here"), made(tmp_path / "there/and/elsewhere")
+    assert [recipe(here, family) for family in ("buildkit", "copy")] == [
+        recipe(there, family) for family in ("buildkit", "copy")
+    ]
+
+
+def test_an_ignored_file_does_not_count(tool: Tool) -> None:
+    (tool.folder / ".dockerignore").write_text("*.log\n")
+    before = recipe(tool, "buildkit")
+    (tool.folder / "build.log").write_text("noise")
+    assert recipe(tool, "buildkit") == before
+
+
+def test_an_ignored_dockerfile_counts_all_the_same(tool: Tool) -> None:
+    (tool.folder / ".dockerignore").write_text("Dockerfile\n")
+    before = recipe(tool, "buildkit")
+    (tool.folder / "Dockerfile").write_text(DOCKERFILE + "RUN true\n")
+    assert recipe(tool, "buildkit") != before
+
+
+def test_the_shared_dockerfile_and_its_dockerignore_count(tool: Tool) -> None:
+    shared = tool.folder.parent / "Dockerfile"
+    shared.write_text(DOCKERFILE)
+    sharing = Tool(name=tool.name, folder=tool.folder, dockerfile=shared)
+    seen = {recipe(tool, "buildkit"), recipe(sharing, "buildkit")}
+    shared.write_text(DOCKERFILE + "USER 1000\n")
+    seen.add(recipe(sharing, "buildkit"))
+    (tool.folder.parent / "Dockerfile.dockerignore").write_text("data\n")
+    seen.add(recipe(sharing, "buildkit"))
+    assert len(seen) == 3, "the same content elsewhere is the same recipe; two changes make two more"
+
+
+def test_a_tool_without_a_dockerfile_has_a_recipe_of_both_families(tool: Tool) -> None:
+    (tool.folder / "Dockerfile").unlink()
+    bare = Tool(name=tool.name, folder=tool.folder)
+    assert {recipe(bare, family).rpartition(":")[0] for family in ("buildkit", "copy")} == {"1:buildkit", "1:copy"}
+
+
+def test_build_arguments_count_but_not_base_and_version(tool: Tool) -> None:
+    plain = recipe(tool, "buildkit")
+    assert recipe(tool, "buildkit", {"BASE_IMAGE": "x", "TOOL_VERSION": "1"}) == plain
+    assert recipe(tool, "buildkit", {"A": "1", "B": "2"}) == recipe(tool, "buildkit", {"B": "2", "A": "1"})
+    assert len({plain, recipe(tool, "buildkit", {"A": "1"}), recipe(tool, "buildkit", {"A": ""})}) == 3
+    assert recipe(tool, "buildkit", {"A": "1B"}) != recipe(tool, "buildkit", {"A1": "B"})
+
+
+def test_only_rootfs_counts_for_the_family_copy(tool: Tool) -> None:
+    before = recipe(tool, "copy")
+    (tool.folder / "install.sh").write_text("other")
+    (tool.folder / ".dockerignore").write_text("rootfs")
+    assert recipe(tool, "copy") == before
+
+
+def fifo(folder: Path) -> None:
+    os.mkfifo(folder / "rootfs/pipe")
+
+
+def listening(folder: Path) -> None:
+    here = Path.cwd()
+    os.chdir(folder / "rootfs")  # a socket's path is short
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind("pipe")
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize("family", ["buildkit", "copy"])
+@pytest.mark.parametrize("make", [fifo, listening])
+def test_what_cannot_be_in_an_image_is_refused_with_its_place(
+    tool: Tool, family: str, make: Callable[[Path], None]
+) -> None:
+    make(tool.folder)
+    with pytest.raises(BadCatalogue) as refused:
+        recipe(tool, family)
+    place = tool.folder / "rootfs/pipe"
+    assert str(refused.value) == f"{place}: neither file, folder nor link: it cannot be in an image"
+
+
+def test_an_ignored_pipe_is_nobodys_business(tool: Tool) -> None:
+    fifo(tool.folder)
+    before = (tool.folder / ".dockerignore").write_text("rootfs/pipe\n") and recipe(tool, "buildkit")
+    (tool.folder / "rootfs/pipe").unlink()
+    assert recipe(tool, "buildkit") == before
+
+
+@pytest.mark.parametrize("name", [b"rootfs/\xff", b"rootfs/caf\xe9"])
+def test_a_name_that_is_not_utf8_is_refused(tool: Tool, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(tool.folder) + b"/" + name)).touch()
+    with pytest.raises(BadCatalogue, match="a file name that is not UTF-8"):
+        recipe(tool, "copy")
+
+
+def test_an_empty_context_is_refused(tool: Tool, tmp_path: Path) -> None:
+    (tool.folder / ".dockerignore").write_text("**")
+    with pytest.raises(BadCatalogue) as refused:
+        recipe(tool, "buildkit")
+    assert str(refused.value) == f"{tool.folder}: no build context: .dockerignore leaves nothing of it"
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(BadCatalogue) as refused:
+        recipe(Tool(name="bare", folder=tmp_path / "bare"), "buildkit")
+    assert str(refused.value) == f"{tmp_path / 'bare'}: no build context: it is empty"
+    with pytest.raises(BadCatalogue) as refused:
+        recipe(Tool(name="bare", folder=tmp_path / "bare"), "copy")
+    assert str(refused.value) == f"{tmp_path / 'bare' / 'rootfs'}: the builder copy needs files here"
+
+
+def test_a_name_that_would_delete_a_file_of_the_base_is_refused(tool: Tool) -> None:
+    (tool.folder / "rootfs/.wh.passwd").touch()
+    with pytest.raises(
+        BadCatalogue, match=r"rootfs/.wh.passwd: a file name that starts with .wh. cannot be in an image"
+    ):
+        recipe(tool, "copy")
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        ("", "a a/b.py a/c a/d a/d/e.py f"),
+        ("# a\n\n  \n", "a a/b.py a/c a/d a/d/e.py f"),
+        ("a", "f"),
+        ("/a/", "f"),
+        ("./a/.", "f"),
+        ("*", ""),
+        ("**", ""),
+        ("*/*", "a f"),
+        ("*\n!**/*.py", "a a/b.py a/d a/d/e.py"),
+        ("*\n!*.py", ""),
+        ("**/*.py", "a a/c a/d f"),
+        ("*.py", "a a/b.py a/c a/d a/d/e.py f"),
+        ("a\n!a/d", "a a/d a/d/e.py f"),
+        ("!a/d\na", "f"),
+        ("a/?", "a a/b.py f"),
+        ("a/[b-d]*", "a f"),
+        ("a/[^b]*", "a a/b.py f"),
+        ("a**", "f"),
+        ("**/d", "a a/b.py a/c f"),
+        ("a/**/e.py", "a a/b.py a/c a/d f"),
+        ("\ufefff\r\n", "a a/b.py a/c a/d a/d/e.py"),
+        ("! f\nf\n! f", "a a/b.py a/c a/d a/d/e.py f"),
+        ("../f", "a a/b.py a/c a/d a/d/e.py f"),
+        (".", "a a/b.py a/c a/d a/d/e.py f"),
+    ],
+)
+def test_what_a_dockerignore_keeps(tmp_path: Path, rules: str, kept: str) -> None:
+    for path in ("a/b.py", "a/c", "a/d/e.py", "f"):
+        (tmp_path / "context" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "context" / path).touch()
+    (tmp_path / "Dockerfile.dockerignore").write_text(rules)
+    assert kept_paths(tmp_path) == kept
+
+
+def kept_paths(folder: Path) -> str:
+    try:
+        return " ".join(entry.path for entry in build_context(folder / "context", folder / "Dockerfile"))
+    except BadCatalogue as error:
+        assert error.reason == "no build context: Dockerfile.dockerignore leaves nothing of it"
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("a\n[b", "x:2: '[b' is not a pattern: a '[' or '\\' that is never finished"),
+        ("a\\", "x:1: 'a\\' is not a pattern: a '[' or '\\' that is never finished"),
+        ("!", "x:1: '!' is not a pattern: nothing stands behind '!'"),
+        (r"\d", r"x:1: '\d' is not a pattern: \d is read differently by different builders"),
+        ("[a*]", "x:1: '[a*]' is not a pattern: the set [a*] is read differently by different builders"),
+    ],
+)
+def test_a_rule_that_cannot_be_read_is_refused_with_its_line(rules: str, problem: str) -> None:
+    with pytest.raises(BadCatalogue) as refused:
+        parse_dockerignore(rules.encode(), "x")
+    assert str(refused.value) == problem
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8).filter(
+    lambda name: name not in (".", "..") and not name.startswith(".wh.") and len(name.encode()) < 200
+)
+trees = st.dictionaries(names, st.binary(max_size=20), min_size=1, max_size=8)
+
+
+@given(trees, st.randoms(use_true_random=False))
+def test_the_order_in_which_files_were_made_does_not_count(tree: dict[str, bytes], chance: object) -> None:
+    shuffled = list(tree.items())
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert hashed(tree) == hashed(dict(shuffled))
+
+
+@given(trees, trees)
+def test_two_folders_have_one_recipe_only_if_they_are_equal(one: dict[str, bytes], other: dict[str, bytes]) -> None:
+    assert (hashed(one) == hashed(other)) == (one == other)
+
+
+def hashed(tree: Mapping[str, bytes]) -> str:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "rootfs").mkdir()
+        for name, content in tree.items():
+            (Path(folder) / "rootfs" / name).write_bytes(content)
+        return recipe(Tool(name="t", folder=Path(folder)), "copy")
+
+
+def test_labels_say_what_is_known() -> None:
+    tool = Tool(name="codex", folder=Path("x"), title="Codex", licenses="Apache-2.0", homepage="https://example.org")
+    base = Base(name="fedora", reference=parse_reference("ghcr.io/a/base:fedora-latest"))
+    digest = parse_digest(f"sha256:{'0' * 64}")
+    made = labels(
+        tool,
+        base,
+        base_digest=digest,
+        version="1.2",
+        recipe="1:copy:ab",
+        prefix="org.x",
+        created=86400,
+        revision="c0ffee",
+    )
+    assert made == {
+        "org.opencontainers.image.title": "Codex",
+        "org.opencontainers.image.licenses": "Apache-2.0",
+        "org.opencontainers.image.url": "https://example.org",
+        "org.opencontainers.image.version": "1.2",
+        "org.opencontainers.image.created": "1970-01-02T00:00:00Z",
+        "org.opencontainers.image.revision": "c0ffee",
+        "org.opencontainers.image.base.name": "ghcr.io/a/base:fedora-latest",
+        "org.opencontainers.image.base.digest": digest,
+        "org.x.tool": "codex",
+        "org.x.base": "fedora",
+        "org.x.recipe": "1:copy:ab",
+    }
