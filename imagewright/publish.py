@@ -5,7 +5,7 @@ Tags have no compare-and-swap, so the order is what keeps readers safe: nothing 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -70,12 +70,12 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """How the publication of one target ended. problem: empty if it is published, verified, and `latest` names it."""
+    """How the work on one target ended. outcome: `built` if it was not to be pushed. problem: empty unless it failed."""
 
     target: str
     reference: str
     digest: str
-    outcome: Literal["published", "identical", "failed"]
+    outcome: Literal["published", "identical", "built", "failed"]
     latest: Literal["moved", "already", "not moved"]
     problem: str = ""
 
@@ -155,7 +155,7 @@ def push(client: Client, work: Work) -> Pushed:
     if isinstance(there, Published) and {one.platform: one.digest for one in there.images} == wanted and not there.gone:
         return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
     send_platforms(client, work, parts)
-    body = index_document([(one.descriptor, one.platform) for one in parts], work.annotations)
+    body = index_document([one.descriptor for one in parts], work.annotations)
     client.put_manifest(version.repository.at(digest_of(body)), body, OCI_INDEX)
     client.put_manifest(version, body, OCI_INDEX)
     return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
@@ -204,7 +204,7 @@ def _parts(client: Client, work: Work) -> list[_Part]:
         if not isinstance(there, Published) or there.is_index or not there.images:
             raise Failed(f"{reference}, given for {platform}, is not the manifest of an image there")
         body, media_type = client.document(reference)
-        descriptor = Descriptor(media_type=media_type, digest=there.digest, size=len(body))
+        descriptor = Descriptor(media_type=media_type, digest=there.digest, size=len(body), platform=platform)
         found.append(_Part(descriptor=descriptor, platform=platform, image=there.images[0], layout=None))
     return sorted(found, key=lambda part: str(part.platform))
 
@@ -220,7 +220,8 @@ def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:
                 if not entry.is_attestation:
                     image = _image_in(layout, repository.at(entry.digest), entry)
                     platform = entry.platform.normalised() if entry.platform else image.platform
-                    yield _Part(descriptor=entry, platform=platform, image=image, layout=layout)
+                    named = replace(entry, platform=platform)
+                    yield _Part(descriptor=named, platform=platform, image=image, layout=layout)
     except BadDocument as error:
         raise Failed(f"not an image: {error.detail}", where=where) from None
 

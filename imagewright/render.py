@@ -1,12 +1,13 @@
 """How results look to a person: lines of text from values. Without I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from imagewright.plan import Plan
 from imagewright.report import NO_BASES, Record, Report
-from imagewright.verdict import State, reason_texts
+from imagewright.snapshot import Missing, Observation, Pointer, Published, Snapshot, Unreachable
+from imagewright.verdict import NOT_ASKED, RIGHT, STALE, UNKNOWN, Finding, State, reason_texts
 
 _GLYPHS = {State.FRESH: "✓", State.STALE: "✗", State.UNKNOWN: "?"}
 _COLOURS = {State.FRESH: "green", State.STALE: "red", State.UNKNOWN: "yellow"}
@@ -102,3 +103,96 @@ def plan_lines(plan: Plan, total: int, expected: int) -> Iterator[Line]:
     builds = sum(one.action == "build" for one in plan.builds)
     retags = len(plan.builds) - builds
     yield Line(f"{builds} to build, {retags} to retag, {len(plan.deferrals)} put off, {len(plan.refusals)} refused")
+
+
+def explanation(
+    record: Record,
+    findings: Iterable[Finding],
+    promises: Mapping[str, str],
+    seen: Snapshot | None,
+    report: Report,
+) -> Iterator[Line]:
+    """Everything known about one target: what was seen per platform, rule by rule what follows, and the remedy."""
+    state = record.state
+    since = f", since {record.since}" if record.since else ""
+    yield Line(f"{_GLYPHS[state]} {record.target} is {state.value}{since}", _COLOURS[state])
+    looked = next((one for one in seen.targets if one.target == record.target), None) if seen else None
+    base_seen = seen.base(record.base) if seen else None
+    yield Line("")
+    reading = seen.reading(record.tool) if seen else None
+    if reading:
+        said = reading.version or f"unknown: {reading.reason}: {reading.detail}"
+        how = "given" if reading.via == "given" else f"version.sh on the host, {reading.seconds:.1f} s"
+        yield Line(f"  version   {said}  ({how})")
+    if looked and looked.observation:
+        yield from _observed("image", looked.observation)
+    if looked and looked.latest:
+        names = looked.latest.digest if isinstance(looked.latest, Pointer) else _absence(looked.latest)
+        yield Line(f"  latest    {looked.latest.reference}  {names}")
+    if base_seen:
+        yield from _observed("base", base_seen.observation)
+    yield Line(f"  looked    {report.started}, selection {report.selection}")
+    if (
+        looked
+        and base_seen
+        and isinstance(looked.observation, Published)
+        and isinstance(base_seen.observation, Published)
+    ):
+        yield Line("")
+        yield from _platform_lines(looked.observation, base_seen.observation)
+    yield Line("")
+    yield from _rule_lines(findings, promises)
+    if record.last_layer is not None:
+        answer = "is" if record.last_layer else "is not"
+        yield Line(f"  (the base's last layer alone {answer} in the image, on every platform)")
+    if record.reasons:
+        yield Line("")
+        for remedy in dict.fromkeys(one.code.remedy for one in record.reasons):
+            yield Line(f"  remedy: {remedy}")
+
+
+def _observed(what: str, seen: Observation) -> Iterator[Line]:
+    if isinstance(seen, Published):
+        kind = "index" if seen.is_index else "single manifest"
+        yield Line(f"  {what:<9} {seen.reference}  {seen.digest}  ({kind}, {', '.join(map(str, seen.platforms))})")
+    else:
+        yield Line(f"  {what:<9} {seen.reference}  {_absence(seen)}", "yellow")
+
+
+def _absence(seen: Missing | Unreachable) -> str:
+    return f"missing ({seen.code})" if isinstance(seen, Missing) else f"unknown: {seen.reason}: {seen.detail}"
+
+
+def _platform_lines(image: Published, base: Published) -> Iterator[Line]:
+    for one in image.images:
+        below = base.on(one.platform)
+        yield Line(f"  {one.platform}  {one.digest}  created {one.created or 'at no stated time'}")
+        if below is None:
+            yield Line(f"    {len(one.diff_ids)} layers; the base has nothing for this platform")
+            continue
+        departs = image.departs_from(base, one.platform)
+        if departs is None:
+            yield Line(f"    {len(one.diff_ids)} layers, the first {len(below.diff_ids)} are the base's", "green")
+        else:
+            yield Line(
+                f"    {len(one.diff_ids)} layers, the base has {len(below.diff_ids)}; layer {departs.at + 1}:", "red"
+            )
+            yield Line(f"      base   {departs.expected}", "red")
+            yield Line(f"      image  {departs.found or 'nothing'}", "red")
+    for hole in image.gone:
+        yield Line(f"  {hole.platform}  {hole.digest}  gone from the registry", "red")
+
+
+def _rule_lines(findings: Iterable[Finding], promises: Mapping[str, str]) -> Iterator[Line]:
+    words = {
+        RIGHT: ("✓", "holds", "green"),
+        NOT_ASKED: ("-", "not asked", ""),
+        STALE: ("✗", "stale", "red"),
+        UNKNOWN: ("?", "unknown", "yellow"),
+    }
+    for finding in findings:
+        glyph, word, colour = words[finding.kind]
+        rule = promises.get(finding.check, "")
+        yield Line(f"  {glyph} {finding.check.removeprefix('test_')}: {rule}", colour)
+        told = reason_texts(finding.reasons) or ([finding.why] if finding.why else [])
+        yield from (Line(f"      {word}: {text}", colour) for text in told)

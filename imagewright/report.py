@@ -358,3 +358,17 @@ def _refuse_unaccounted(report: Report, where: str) -> None:
 def _some(problems: Sequence[str], limit: int = 3) -> str:
     rest = len(problems) - limit
     return "; ".join(problems[:limit]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+PROPERTY = SECTION
+"""The property of a test under which its finding stands."""
+
+
+def findings(content: bytes, target: str) -> list[Finding]:
+    """What each check found about one target, from the bytes of a report that `parse` accepted."""
+    return [
+        finding
+        for test in json.loads(content)["tests"]
+        for members in test.get("user_properties", ())
+        if PROPERTY in members and (finding := Finding.from_json(members[PROPERTY])).target == target
+    ]

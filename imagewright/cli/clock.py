@@ -7,7 +7,7 @@ from imagewright.errors import BadReport
 
 def now() -> datetime:
     """Now, in UTC."""
-    return datetime.now(UTC)  # noqa: TID251 - one of the two places
+    return datetime.now(UTC)
 
 
 def stamp(moment: datetime) -> str:

@@ -16,7 +16,11 @@ def registry() -> None:
 @click.option("--port", default=5050, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--root", default=Path("registry"), show_default=True, type=click.Path(file_okay=False, path_type=Path), help="Folder."
+    "--root",
+    default=Path("registry"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder.",
 )
 def serve(port: int, host: str, root: Path) -> None:
     """Serve a folder until interrupted.

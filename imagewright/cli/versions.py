@@ -14,7 +14,9 @@ from imagewright.versions import Readings, dump_file, environment
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write them to FILE, for the checks.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write them to FILE, for the checks."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def versions(place: Place, output: Path | None, as_json: bool) -> int:

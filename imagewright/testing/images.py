@@ -13,7 +13,7 @@ import requests
 from imagewright.documents import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from imagewright.embedded.store import Store
 from imagewright.layout import Layout
-from imagewright.names import Digest, digest_of, parse_platform, parse_tag
+from imagewright.names import Digest, Platform, digest_of, parse_platform, parse_tag
 
 CREATED = "2026-01-01T00:00:00Z"
 
@@ -111,6 +111,16 @@ class HttpSink:
         """Keeps a manifest under a tag or digest."""
         url = f"{self._root}/{repository}/manifests/{reference}"
         self._session.put(url, data=body, headers={"Content-Type": media_type}).raise_for_status()
+
+    def children(self, repository: str, tag: str) -> dict[str, str]:
+        """Platform → digest, as the index under a tag says."""
+        answer = self._session.get(f"{self._root}/{repository}/manifests/{tag}", headers={"Accept": OCI_INDEX})
+        answer.raise_for_status()
+        entries = answer.json()["manifests"]
+        return {
+            str(Platform(one["platform"]["os"], one["platform"]["architecture"]).normalised()): one["digest"]
+            for one in entries
+        }
 
     def delete(self, repository: str, digest: str) -> None:
         """Deletes a manifest by its digest."""

@@ -1,0 +1,129 @@
+"""`imagewright publish`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from imagewright import publish as publishing
+from imagewright.catalogue import Catalogue, Pair
+from imagewright.cli import Place
+from imagewright.cli.build import say
+from imagewright.errors import Exit, Failed, Usage
+from imagewright.load import load_catalogue
+from imagewright.names import BadName, Digest, Platform, Reference, parse_digest, parse_platform
+from imagewright.publish import Work
+from imagewright.registry.client import Client
+from imagewright.settings import surroundings
+from imagewright.snapshot import Published
+from imagewright.survey import look_at
+
+
+@click.command()
+@click.argument("target")
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A layout with platforms to push; may be repeated.",
+)
+@click.option(
+    "--digest",
+    "digests",
+    multiple=True,
+    metavar="P=DIGEST",
+    help="A platform that was pushed already; may be repeated.",
+)
+@click.option("--version", "version", required=True, help="The tool's version.")
+@click.option("--base-digest", metavar="DIGEST", help="The base that it was built on; today's by default.")
+@click.option("--tags", is_flag=True, help="Join the platforms, move the version's tag, verify, move `latest`.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@click.pass_obj
+def publish(
+    place: Place,
+    target: str,
+    layouts: tuple[Path, ...],
+    digests: tuple[str, ...],
+    version: str,
+    base_digest: str | None,
+    tags: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Push platforms by digest; with --tags join them, verify, and move the tags.
+
+    \b
+    imagewright publish codex-fedora --version 0.77.0 --layout build/amd64
+    imagewright publish codex-fedora --version 0.77.0 --tags \\
+        --digest linux/amd64=sha256:… --digest linux/arm64=sha256:…
+    """
+    if not layouts and not digests:
+        raise Usage("nothing to publish", remedy="Name --layout, --digest, or both.")
+    catalogue = load_catalogue(place.root, place.environ)
+    pair = _pair(catalogue, target)
+    if not pair.tool.redistributable:
+        raise Failed(f"{target} may not be redistributed, so it is never pushed")
+    with Client(catalogue.settings, surroundings(place.environ)) as client:
+        try:
+            pair.tagged(version)
+            work = Work(
+                pair=pair,
+                version=version,
+                base=_base(client, pair, base_digest),
+                layouts=layouts,
+                digests=dict(_platform_digest(one) for one in digests),
+            )
+        except BadName as error:
+            raise Usage(str(error)) from None
+        if dry_run:
+            say(f"push {len(layouts)} layouts and join {len(digests)} digests as {work.reference} on {work.base}")
+            return Exit.DONE
+        if tags:
+            (receipt,) = publishing.publish(client, place.root, [work], place.environ)
+            click.echo(json.dumps({"schema": 1, "results": [asdict(receipt)]}) if as_json else _line(receipt))
+            return Exit.FAILED if receipt.problem else Exit.DONE
+        pushed = {str(platform): digest for platform, digest in publishing.push_platforms(client, work).items()}
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "digests": pushed}))
+    else:
+        for platform, digest in pushed.items():
+            click.echo(f"{platform}={digest}")
+    return Exit.DONE
+
+
+def _line(receipt: publishing.Receipt) -> str:
+    problem = f"\n{receipt.problem}" if receipt.problem else ""
+    return f"{receipt.outcome}  {receipt.reference}  {receipt.digest}, latest {receipt.latest}{problem}"
+
+
+def _pair(catalogue: Catalogue, target: str) -> Pair:
+    """The pair of that key, whatever bases there are: the tool with the longest fitting name, as keys are unique."""
+    fitting = [tool for tool in catalogue.tools if target.startswith(f"{tool.name}-")]
+    if not fitting:
+        known = ", ".join(tool.name for tool in catalogue.tools)
+        raise Usage(f"'{target}' is no target: <tool>-<base>, with a tool of {known}")
+    tool = max(fitting, key=lambda one: len(one.name))
+    try:
+        return catalogue.pair(tool, target.removeprefix(f"{tool.name}-"))
+    except BadName as error:
+        raise Usage(str(error)) from None
+
+
+def _base(client: Client, pair: Pair, digest: str | None) -> Reference:
+    repository = pair.base.reference.repository
+    if digest:
+        return repository.at(parse_digest(digest))
+    seen = look_at(client, [pair.base.reference])[pair.base.reference]
+    if not isinstance(seen, Published):
+        raise Failed(f"the base {pair.base.reference} cannot be read", remedy="Name it with --base-digest.")
+    return repository.at(seen.digest)
+
+
+def _platform_digest(text: str) -> tuple[Platform, Digest]:
+    platform, equals, digest = text.partition("=")
+    if not equals:
+        raise BadName(f"'{text}' is not PLATFORM=DIGEST")
+    return parse_platform(platform), parse_digest(digest)
