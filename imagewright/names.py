@@ -162,14 +162,27 @@ def parse_reference(text: str) -> Reference:
 
 
 _ARCHITECTURES = {
-    "x86_64": ("amd64", ""),
-    "x86-64": ("amd64", ""),
-    "aarch64": ("arm64", ""),
-    "i386": ("386", ""),
-    "armhf": ("arm", "v7"),
-    "armel": ("arm", "v6"),
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "i386": "386",
+    "armhf": "arm",
+    "armel": "arm",
 }
-_NO_VARIANT = {("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")}
+_VARIANTS = {
+    ("i386", None): "",
+    ("armhf", None): "v7",
+    ("armel", None): "v6",
+    ("amd64", "v1"): "",
+    ("arm64", "8"): "",
+    ("arm64", "v8"): "",
+    ("arm", ""): "v7",
+    ("arm", "5"): "v5",
+    ("arm", "6"): "v6",
+    ("arm", "7"): "v7",
+    ("arm", "8"): "v8",
+}
+"""(architecture, variant) → variant. None: whatever the variant is, as the architecture was spelled."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -190,12 +203,11 @@ class Platform:
 
         https://github.com/containerd/platforms/blob/v1.0.0/database.go
         """
-        architecture, variant = _ARCHITECTURES.get(self.architecture, (self.architecture, self.variant))
-        if (architecture, variant) in _NO_VARIANT:
-            variant = ""
-        if architecture == "arm" and variant in ("", "7"):
-            variant = "v7"
-        return replace(self, architecture=architecture, variant=variant)
+        spelled, variant = self.architecture.lower(), self.variant.lower()
+        architecture = _ARCHITECTURES.get(spelled, spelled)
+        variant = _VARIANTS.get((spelled, None), _VARIANTS.get((architecture, variant), variant))
+        os = self.os.lower()
+        return replace(self, os="darwin" if os == "macos" else os, architecture=architecture, variant=variant)
 
 
 _PLATFORM_PART = re.compile(r"[a-z0-9][a-z0-9_.-]*\Z")
