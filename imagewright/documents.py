@@ -5,6 +5,7 @@ duplicate names, NaN, bytes that are not UTF-8, an index that is also a manifest
 are allowed, as the specification asks. https://github.com/opencontainers/image-spec/blob/v1.1.1/spec.md
 """
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -130,16 +131,11 @@ def parse_manifest(body: bytes, served_as: str = "") -> Index | Manifest:
 def parse_config(body: bytes) -> Config:
     """An image configuration from its bytes, or `BadDocument`."""
     document = _object(load_json(body, MAX_CONFIG_BYTES), "the configuration")
-    platform = Platform(
-        _text(document, "os"),
-        _text(document, "architecture"),
-        _text(document, "variant"),
-        _text(document, "os.version"),
-    )
+    platform = _platform_in(document, "the configuration")
     rootfs = document.get("rootfs")
     diff_ids = None
     if rootfs is not None:
-        listed = _array(_object(rootfs, "rootfs").get("diff_ids") or [], "rootfs.diff_ids", MAX_LAYERS)
+        listed = _array_or_null(_object(rootfs, "rootfs").get("diff_ids"), "rootfs.diff_ids", MAX_LAYERS)
         diff_ids = tuple(_digest(one, f"rootfs.diff_ids[{at}]") for at, one in enumerate(listed))
     history = document.get("history")
     settings = document.get("config")
@@ -158,7 +154,7 @@ def parse_tags(body: bytes) -> tuple[str, ...]:
     if "tags" not in document:
         raise BadDocument(Unknown.GARBAGE, "a tag list without a member 'tags'")
     tags = []
-    for at, tag in enumerate(_array(document["tags"] or [], "tags", 1_000_000)):
+    for at, tag in enumerate(_array_or_null(document["tags"], "tags", 1_000_000)):
         if not isinstance(tag, str):
             raise BadDocument(Unknown.MALFORMED, f"tags[{at}] is not a text")
         tags.append(tag)
@@ -176,8 +172,15 @@ def load_json(body: bytes, limit: int) -> object:
     """The JSON value in `body`, read as I-JSON (RFC 7493) wants it: UTF-8, no duplicate names, no NaN. `BadDocument`."""
     if len(body) > limit:
         raise BadDocument(Unknown.TOO_LARGE, f"{len(body)} bytes, at most {limit} are read")
+    if body.startswith(codecs.BOM_UTF8):
+        raise BadDocument(Unknown.MALFORMED, "it begins with a byte order mark")
     try:
-        return _DECODER.decode(body.decode("utf-8"))
+        value: object = _DECODER.decode(body.decode("utf-8"))
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        raise BadDocument(Unknown.MALFORMED, "half of a surrogate pair stands for a character") from None
     except UnicodeDecodeError as error:
         raise BadDocument(Unknown.MALFORMED, f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -190,9 +193,11 @@ def load_json(body: bytes, limit: int) -> object:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadDocument(Unknown.MALFORMED, f"the member {shown(twice)} stands twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise BadDocument(Unknown.MALFORMED, f"the member {shown(name)} stands twice")
+            seen.add(name)
     return members
 
 
@@ -267,7 +272,7 @@ def _descriptor(value: object, place: str) -> Descriptor:
     media_type = _text(members, "mediaType")
     if not media_type:
         raise BadDocument(Unknown.MALFORMED, f"{place} has no mediaType")
-    urls = _array(members.get("urls") or [], f"{place}.urls", 64)
+    urls = _array_or_null(members.get("urls"), f"{place}.urls", 64)
     return Descriptor(
         media_type=media_type,
         digest=_digest(members.get("digest"), f"{place}.digest"),
@@ -285,7 +290,10 @@ _PLATFORM_TEXT = re.compile(r"[A-Za-z0-9._+-]*\Z")
 def _platform(value: object, place: str) -> Platform | None:
     if value is None:
         return None
-    members = _object(value, place)
+    return _platform_in(_object(value, place), place)
+
+
+def _platform_in(members: dict[str, object], place: str) -> Platform:
     parts = [_text(members, name) for name in ("os", "architecture", "variant", "os.version")]
     if not all(_PLATFORM_TEXT.match(part) for part in parts):
         raise BadDocument(Unknown.MALFORMED, f"{place} has a value that is not a platform's")
@@ -315,6 +323,11 @@ def _array(value: object, place: str, limit: int) -> list[object]:
     if len(value) > limit:
         raise BadDocument(Unknown.TOO_LARGE, f"{place} has {len(value)} entries, at most {limit} are read")
     return value
+
+
+def _array_or_null(value: object, place: str, limit: int) -> list[object]:
+    """Go writes an empty list as `null`; what else is not a list is no evidence of an empty one."""
+    return [] if value is None else _array(value, place, limit)
 
 
 def _text(members: dict[str, object], name: str) -> str:
