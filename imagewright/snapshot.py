@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from imagewright.documents import HistoryEntry
 from imagewright.errors import BadReport
-from imagewright.names import Digest, Platform, Reference, parse_digest, parse_platform, parse_reference
+from imagewright.names import Digest, Platform, Reference, parse_digest, parse_reference
 from imagewright.reasons import CODES, Unknown
 
 SCHEMA = 1
@@ -334,10 +334,10 @@ def _dump_observation(seen: Observation | PointerObservation | None) -> dict[str
                 "is_index": seen.is_index,
                 "annotations": dict(seen.annotations),
                 "warnings": seen.warnings,
-                "gone": [{"platform": str(one.platform), "digest": one.digest} for one in seen.gone],
+                "gone": [{"platform": _parts(one.platform), "digest": one.digest} for one in seen.gone],
                 "images": [
                     {
-                        "platform": str(one.platform),
+                        "platform": _parts(one.platform),
                         "digest": one.digest,
                         "config": one.config,
                         "created": one.created,
@@ -412,7 +412,11 @@ def _digests(texts: Iterable[str]) -> tuple[Digest, ...]:
     return tuple(parse_digest(one) for one in texts)
 
 
-def _platform(text: str) -> Platform:
-    path, _, os_version = text.partition(":")
-    plain = parse_platform(path)
-    return Platform(plain.os, plain.architecture, plain.variant, os_version)
+def _parts(platform: Platform) -> list[str]:
+    return [platform.os, platform.architecture, platform.variant, platform.os_version]
+
+
+def _platform(parts: Iterable[str]) -> Platform:
+    """Foreign documents may leave parts of a platform empty, so it is kept in parts and not parsed again."""
+    os, architecture, variant, os_version = parts
+    return Platform(os, architecture, variant, os_version)
