@@ -13,7 +13,8 @@ def test_exists(pair: Pair, looked: Observation, base_looked: Observation) -> No
         case Unreachable(reason=reason, detail=detail):
             raise Unknown([Reason(code=reason, detail=detail)])
         case Missing(reference=reference):
-            raise Stale([Reason(code=Because.IMAGE_MISSING, expected=str(reference))])
+            detail = f"the registry has no {reference.to}"
+            raise Stale([Reason(code=Because.IMAGE_MISSING, expected=str(reference), detail=detail)])
         case published if published.gone:
             raise Stale(
                 [

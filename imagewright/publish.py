@@ -72,12 +72,22 @@ class Pushed:
 class Receipt:
     """How the work on one target ended. outcome: `built` if it was not to be pushed. problem: empty unless it failed."""
 
-    target: str
-    reference: str
-    digest: str
+    work: Work
+    digest: Digest | None = None
     outcome: Literal["published", "identical", "built", "failed"]
-    latest: Literal["moved", "already", "not moved"]
+    latest: Literal["moved", "already", "not moved"] = "not moved"
     problem: str = ""
+
+    def as_json(self) -> dict[str, str | None]:
+        """Its members for `--json`."""
+        return {
+            "target": self.work.pair.key,
+            "reference": str(self.work.reference),
+            "digest": self.digest,
+            "outcome": self.outcome,
+            "latest": self.latest,
+            "problem": self.problem,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +101,10 @@ class _Part:
 
 
 def publish(client: Client, root: Path, works: Sequence[Work], environ: Mapping[str, str]) -> list[Receipt]:
-    """Publishes targets and proves it with the checks of the project in `root`; one that fails does not stop the others.
+    """Pushes targets, verifies them with the checks of the project in `root`, and moves `latest` to those that hold.
 
-    environ: for the checks, which run as a person would run them.
+    One that fails does not stop the others. `confirm` is still to come. environ: for the checks, which run as a person
+    would run them.
     """
     failures: dict[str, str] = {}
     pushed: list[Pushed] = []
@@ -102,31 +113,43 @@ def publish(client: Client, root: Path, works: Sequence[Work], environ: Mapping[
             pushed.append(push(client, work))
         except Failed as error:
             failures[work.pair.key] = str(error)
-    latest: dict[str, Literal["moved", "already"]] = {}
     failures |= verify(root, pushed, environ, allowed=frozenset({reasons.Stale.LATEST_BEHIND}))
+    latest: dict[str, Literal["moved", "already"]] = {}
     for one in pushed:
         if one.work.pair.key not in failures:
             try:
                 latest[one.work.pair.key] = move_latest(client, one)
             except Failed as error:
                 failures[one.work.pair.key] = str(error)
-    good = [one for one in pushed if one.work.pair.key not in failures]
-    failures |= verify(root, good, environ, allowed=frozenset())
     done = {one.work.pair.key: one for one in pushed}
-    return [_receipt(work, done.get(work.pair.key), latest, failures.get(work.pair.key, "")) for work in works]
+    return [
+        Receipt(
+            work=work,
+            digest=done[work.pair.key].digest if work.pair.key in done else None,
+            outcome="failed"
+            if work.pair.key in failures
+            else "identical"
+            if done[work.pair.key].identical
+            else "published",
+            latest=latest.get(work.pair.key, "not moved"),
+            problem=failures.get(work.pair.key, ""),
+        )
+        for work in works
+    ]
 
 
-def _receipt(
-    work: Work, pushed: Pushed | None, latest: Mapping[str, Literal["moved", "already"]], problem: str
-) -> Receipt:
-    return Receipt(
-        target=work.pair.key,
-        reference=str(work.reference),
-        digest=pushed.digest if pushed else "",
-        outcome="failed" if problem or pushed is None else "identical" if pushed.identical else "published",
-        latest=latest.get(work.pair.key, "not moved"),
-        problem=problem,
-    )
+def confirm(root: Path, receipts: Sequence[Receipt], environ: Mapping[str, str]) -> list[Receipt]:
+    """The receipts after a last run of the checks, which allows no objection any more."""
+    good = [
+        Pushed(work=one.work, digest=one.digest, identical=one.outcome == "identical", latest_before=None)
+        for one in receipts
+        if one.digest and one.outcome in ("published", "identical")
+    ]
+    problems = verify(root, good, environ, allowed=frozenset())
+    return [
+        replace(one, outcome="failed", problem=problems[one.work.pair.key]) if one.work.pair.key in problems else one
+        for one in receipts
+    ]
 
 
 def push(client: Client, work: Work) -> Pushed:

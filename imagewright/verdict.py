@@ -318,7 +318,7 @@ def reason_texts(found: Iterable[Reason]) -> list[str]:
         one = several[0]
         if one.expected and one.found and len(several) == 1:
             text += f" (expected {_short(one.expected)}, found {_short(one.found)})"
-        elif one.expected and len(several) == 1:
+        elif one.expected and not detail and len(several) == 1:
             text += f" ({_short(one.expected)})"
         texts.append(text)
     return texts

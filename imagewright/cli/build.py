@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
 import click
 
@@ -24,7 +24,7 @@ from imagewright.cli.source import source_of
 from imagewright.errors import BadReport, Exit, Failed, Usage
 from imagewright.load import load_catalogue
 from imagewright.names import BadName, Platform, Reference, parse_digest
-from imagewright.publish import Receipt, Work, publish
+from imagewright.publish import Receipt, Work, confirm, publish
 from imagewright.recipe import labels, recipe
 from imagewright.registry.client import Client
 from imagewright.settings import Settings, surroundings
@@ -94,11 +94,11 @@ def build(
             say("nothing to build")
         receipts = _carry_out(catalogue, place, client, jobs, push)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "results": [asdict(one) for one in receipts]}))
+        click.echo(json.dumps({"schema": 1, "results": [one.as_json() for one in receipts]}))
     else:
         for one in receipts:
-            latest = f", latest {one.latest}" if push else ""
-            click.echo(f"{one.outcome:<9}  {one.reference}  {one.digest[:19]}{latest}".rstrip())
+            latest = f"  latest {one.latest}" if one.outcome in ("published", "identical") else ""
+            click.echo(f"{one.outcome:<9}  {one.work.reference}{latest}")
     return Exit.DONE if all(one.outcome != "failed" for one in receipts) else Exit.FAILED
 
 
@@ -183,40 +183,27 @@ def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequenc
                     ready.append(future.result())
                 except Failed as error:
                     say(f"{job.pair.key}: failed: {error}")
-                    receipts[job.pair.key] = _receipt(job, "failed", str(error))
-            if push:
-                receipts |= _published(client, place, ready)
-            else:
-                receipts |= {work.pair.key: _kept(work) for work in ready}
-    return [receipts[job.pair.key] for job in jobs]
-
-
-def _published(client: Client, place: Place, ready: Sequence[Work]) -> dict[str, Receipt]:
-    receipts = {one.target: one for one in publish(client, place.root, ready, place.environ)} if ready else {}
-    for one in receipts.values():
-        say(f"{one.target}: {one.outcome}, latest {one.latest}{f': {one.problem}' if one.problem else ''}")
-    for work in ready:
-        if not receipts[work.pair.key].problem:
-            for path in work.layouts:
+                    work = Work(pair=job.pair, version=job.version, base=job.base)
+                    receipts[job.pair.key] = Receipt(work=work, outcome="failed", problem=str(error))
+            for receipt in publish(client, place.root, ready, place.environ) if push and ready else ():
+                say(f"{receipt.work.pair.key}: {_told(receipt)}")
+                receipts[receipt.work.pair.key] = receipt
+            for work in ready if not push else ():
+                say(f"{work.pair.key}: the image is in {work.layouts[0]}")
+                receipts[work.pair.key] = Receipt(work=work, outcome="built")
+    confirmed = confirm(place.root, [receipts[job.pair.key] for job in jobs], place.environ)
+    for one in confirmed:
+        if one.outcome != "failed" and push:
+            for path in one.work.layouts:
                 shutil.rmtree(path, ignore_errors=True)
-    return receipts
+    return confirmed
 
 
-def _receipt(job: Job, outcome: Literal["built", "failed"], problem: str = "") -> Receipt:
-    return Receipt(
-        target=job.pair.key,
-        reference=str(job.pair.tagged(job.version)),
-        digest="",
-        outcome=outcome,
-        latest="not moved",
-        problem=problem,
-    )
-
-
-def _kept(work: Work) -> Receipt:
-    say(f"{work.pair.key}: the image is in {', '.join(str(one) for one in work.layouts)}")
-    job = Job(pair=work.pair, version=work.version, base=work.base, action="build")
-    return _receipt(job, "built")
+def _told(receipt: Receipt) -> str:
+    """One line about how it went, but for the target's name."""
+    if receipt.problem:
+        return f"failed: {receipt.problem}"
+    return f"{receipt.outcome} {receipt.digest}, latest {receipt.latest}"
 
 
 class _Worker:

@@ -1,7 +1,6 @@
 """`imagewright publish`."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -82,8 +81,9 @@ def publish(
             say(f"push {len(layouts)} layouts and join {len(digests)} digests as {work.reference} on {work.base}")
             return Exit.DONE
         if tags:
-            (receipt,) = publishing.publish(client, place.root, [work], place.environ)
-            click.echo(json.dumps({"schema": 1, "results": [asdict(receipt)]}) if as_json else _line(receipt))
+            receipts = publishing.publish(client, place.root, [work], place.environ)
+            (receipt,) = publishing.confirm(place.root, receipts, place.environ)
+            click.echo(json.dumps({"schema": 1, "results": [receipt.as_json()]}) if as_json else _line(receipt))
             return Exit.FAILED if receipt.problem else Exit.DONE
         pushed = {str(platform): digest for platform, digest in publishing.push_platforms(client, work).items()}
     if as_json:
@@ -96,7 +96,7 @@ def publish(
 
 def _line(receipt: publishing.Receipt) -> str:
     problem = f"\n{receipt.problem}" if receipt.problem else ""
-    return f"{receipt.outcome}  {receipt.reference}  {receipt.digest}, latest {receipt.latest}{problem}"
+    return f"{receipt.outcome}  {receipt.work.reference}  {receipt.digest}, latest {receipt.latest}{problem}"
 
 
 def _pair(catalogue: Catalogue, target: str) -> Pair:
