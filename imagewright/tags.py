@@ -36,6 +36,8 @@ def compare(scheme: Scheme, one: str, other: str) -> int | None:
 
     semver: strictly by https://semver.org, else as packaging orders them; a leading `v` does not count. pep440 and
     calver: as packaging does. opaque: only equality is known.
+
+    What stands behind a `-` is older to semver and may be newer to packaging, so the two are never mixed over it.
     """
     if one == other:
         return 0
@@ -45,6 +47,8 @@ def compare(scheme: Scheme, one: str, other: str) -> int | None:
         left, right = _semver(one), _semver(other)
         if left is not None and right is not None:
             return (left > right) - (left < right)
+        if "-" in one + other:
+            return None
     try:
         a, b = Version(one), Version(other)
     except InvalidVersion:
@@ -52,8 +56,9 @@ def compare(scheme: Scheme, one: str, other: str) -> int | None:
     return (a > b) - (a < b)
 
 
-_NUMBER = r"(0|[1-9]\d*)"
-_SEMVER = re.compile(rf"v?{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-([0-9A-Za-z.-]+))?\Z")
+_NUMBER = r"(0|[1-9][0-9]*)"
+_IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_SEMVER = re.compile(rf"v?{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?\Z")
 
 
 def _semver(text: str) -> tuple[object, ...] | None:
