@@ -195,7 +195,7 @@ def parse(content: bytes, where: str) -> Plan:
             deferrals=tuple(Held(target=one["target"], because=one["because"]) for one in document["deferrals"]),
             refusals=tuple(Held(target=one["target"], because=one["because"]) for one in document["refusals"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadReport(f"not a plan: {error}", remedy="Make a new one: `imagewright plan`.", where=where) from None
 
 

@@ -257,7 +257,7 @@ def parse(content: bytes, where: str) -> Report:
     """The report in the bytes of a pytest-json-report file. `BadReport` unless it accounts for every expected target."""
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadReport(f"not a report: {error}", remedy=_AGAIN, where=where) from None
     section = document.get(SECTION) if isinstance(document, dict) else None
     if not isinstance(section, dict):

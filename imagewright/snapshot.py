@@ -270,7 +270,7 @@ def load(text: str, where: str) -> Snapshot:
                 for one in document["targets"]
             ),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadReport(
             f"not a snapshot: {error}", remedy="Run `pytest checks/` again to make a new one.", where=where
         ) from None

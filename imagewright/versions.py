@@ -130,7 +130,7 @@ def read_file(path: Path) -> list[Reading]:
         readings = [load_reading(one) for one in document["versions"]]
     except OSError as error:
         raise BadCatalogue(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadCatalogue(
             f"not a file of versions: {error!r}", remedy="Make one: `imagewright versions -o FILE`.", where=str(path)
         ) from None
