@@ -26,7 +26,7 @@ class Tool:
     licenses: str = ""
     command: str = ""
     version_scheme: Scheme = "semver"
-    exclude_bases: Mapping[str, str] = field(default_factory=dict)
+    exclude_bases: Mapping[str, str] = field(default_factory=dict, hash=False)
     platforms: tuple[Platform, ...] | None = None
     redistributable: bool = True
     check_base_config: bool = True
