@@ -4,7 +4,9 @@ Inert for items that do not ask for its fixtures. Under xdist the controller lis
 worker surveys under a lock, the others read what it saw.
 """
 
+import argparse
 import ast
+import contextlib
 import json
 import os
 import secrets
@@ -19,7 +21,7 @@ import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
 from imagewright import process, reasons, render, snapshot, survey, verdict
-from imagewright.catalogue import Excluded, Pair, Tool
+from imagewright.catalogue import Excluded, Pair, Tool, refuse_collisions
 from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
 from imagewright.files import write_atomically
 from imagewright.load import load_catalogue
@@ -49,24 +51,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--snapshot", metavar="FILE", help="judge recorded observations, without network")
     group.addoption("--fresh", action="store_true", help="ask the registry for everything, use nothing remembered")
-    group.addoption("--wait", type=float, default=0, metavar="SECONDS", help="wait for what is not visible yet")
+    group.addoption("--wait", type=_seconds, default=0, metavar="SECONDS", help="wait for what is not visible yet")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("seconds from now are expected, 0 or more")
+    return seconds
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "pair(tool, base): the target of a check, for `-m \"pair(tool='codex')\"`")
-    if not _is_for_checks(config):
+    project = _project(config)
+    if project is None:
         return
     option = config.option
     path = f"{DEFAULT}/{REPORT}" if option.json_report_file == ".report.json" else option.json_report_file
     # Our report takes the place of the plugin's own: the same document with our section, written as a whole.
     option.json_report, option.json_report_file = False, None
     option.json_report_omit = ["log", "streams", "collectors", "keywords"]
-    if option.tbstyle == "auto":
-        option.tbstyle = "no"
-    if not any(str(word).startswith("-r") for word in config.invocation_params.args):
-        option.reportchars = ""
-    run = Run(config, config.rootpath / (path or f"{DEFAULT}/{REPORT}"))
+    run = Run(config, project, project / (path or f"{DEFAULT}/{REPORT}"))
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "imagewright-run")
     config.pluginmanager.register(JSONReportWorker(config) if run.worker else _OurReport(config, run))
@@ -74,14 +80,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto` gains nothing here: the checks compare values in memory."""
-    return 0 if _is_for_checks(config) else None
+    return 0 if _project(config) else None
 
 
-def _is_for_checks(config: pytest.Config) -> bool:
-    folder = config.rootpath / CHECKS
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Without a run there are no targets: a check that came in with other tests says so, and does not lack fixtures."""
+    is_check = _RESERVED.intersection(metafunc.fixturenames) and CHECKS in metafunc.definition.path.parent.parts
+    if is_check and metafunc.config.stash.get(_RUN, None) is None:
+        raise pytest.Collector.CollectError("Checks are run by themselves: pytest checks/")
+
+
+def _project(config: pytest.Config) -> Path | None:
+    """The folder whose `checks/` hold all that is to be run; None where something else is.
+
+    Not pytest's rootdir: where no ini-file says better, `--versions /tmp/versions.json` makes that one `/`.
+    """
     here = config.invocation_params.dir
     paths = [(here / one.partition("::")[0]).resolve() for one in config.args]
-    return bool(paths) and folder.is_dir() and all(one == folder or folder in one.parents for one in paths)
+    folders = {next((one for one in (path, *path.parents) if one.name == CHECKS), None) for path in paths}
+    folder = folders.pop() if len(folders) == 1 else None
+    return folder.parent if folder and folder.is_dir() else None
 
 
 def checks_in(folder: Path) -> tuple[str, ...]:
@@ -120,8 +138,9 @@ class _OurReport(JSONReport):  # type: ignore[misc]
 class Run:
     """One run of the checks: alone, or as controller or worker of xdist."""
 
-    def __init__(self, config: pytest.Config, report_path: Path) -> None:
+    def __init__(self, config: pytest.Config, project: Path, report_path: Path) -> None:
         self.config = config
+        self.project = project
         self.report_path = report_path
         self.environ = dict(os.environ)
         self.worker: dict[str, Any] | None = getattr(config, "workerinput", None)
@@ -133,16 +152,16 @@ class Run:
         self.partial: list[str] = []
         self.findings: dict[str, list[Finding]] = {}
         self.crashed: list[str] = []
-        self.broken: list[str] = []
         self.seen: Snapshot | None = None
         self.by_target: dict[str, TargetSeen] = {}
         self.section: Report | None = None
         self.unwritten = ""
         try:
-            self.checks = checks_in(config.rootpath / CHECKS)
-            self.catalogue = load_catalogue(config.rootpath, self.environ)
+            self.checks = checks_in(project / CHECKS)
+            self.catalogue = load_catalogue(project, self.environ)
             self.recipes = Recipes(self.catalogue.settings.label_prefix)
             self.given = self._given_readings()
+            self.base_digests = self._base_digests()
         except SyntaxError as error:
             raise pytest.UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
         except ImagewrightError as error:
@@ -151,7 +170,8 @@ class Run:
     def stop(self, error: ImagewrightError) -> NoReturn:
         """Ends the run with pytest's code for misuse; the reason stays in run.json, for `imagewright plan`."""
         if not self.worker:
-            self.state.begin(self.nonce, self.started, error)
+            with contextlib.suppress(OSError):  # a folder that cannot be written; the error itself is told below
+                self.state.begin(self.nonce, self.started, error)
         raise pytest.UsageError(str(error))
 
     @property
@@ -191,8 +211,11 @@ class Run:
     @cached_property
     def recorded(self) -> Snapshot | None:
         """The observations that are to be judged instead of new ones."""
-        if not (file := self.config.option.snapshot):
+        option = self.config.option
+        if not (file := option.snapshot):
             return None
+        if option.versions or option.tool_version or option.base_digest or option.wait:
+            raise pytest.UsageError("--snapshot judges what was recorded, versions and bases included")
         try:
             return snapshot.load(Path(file).read_text("utf-8"), file)
         except (OSError, ImagewrightError) as error:
@@ -221,9 +244,11 @@ class Run:
     def _tools_asked_for(self) -> list[Tool]:
         """The tools whose versions can be read before collection: what -k and -m leave is not known yet."""
         option = self.config.option
+        if option.collectonly:
+            return []
         if option.tool:
             return [tool for tool in self.catalogue.tools if tool.name in option.tool]
-        narrowed = option.keyword or option.markexpr or option.collectonly
+        narrowed = option.keyword or option.markexpr
         return list(self.catalogue.tools) if self.is_controller or not narrowed else []
 
     @cached_property
@@ -239,7 +264,7 @@ class Run:
         if isinstance(self.base_names, str):
             return [Unlisted(why=self.base_names)]
         tools, bases = self.config.option.tool, self.config.option.base
-        for name in bases:
+        for name in (*bases, *self.base_digests):
             if name not in self.base_names:
                 raise pytest.UsageError(f"there is no base '{name}'; there are {', '.join(self.base_names)}")
         return [
@@ -251,8 +276,24 @@ class Run:
     # pytest's stages
 
     def pytest_sessionstart(self) -> None:
-        if self.worker or self.config.option.collectonly:
+        if self.worker:
             return
+        if not self.config.option.collectonly:
+            self._begin()
+        chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
+        if self.is_controller and not self.recorded and not self.config.option.collectonly:
+            self._read_versions([one for one in chosen if isinstance(one, Pair)])
+
+    def _read_versions(self, pairs: Sequence[Pair]) -> None:
+        """xdist: versions, and what can be wrong with them, are the controller's, as a worker cannot end the run."""
+        versions = {one.tool: one.version for one in self.readings.results(self._tools_asked_for())}
+        try:
+            refuse_collisions((pair, versions[pair.tool.name] or "latest") for pair in pairs)
+            self._refuse_changed_tools()
+        except BadCatalogue as error:
+            self.stop(error)
+
+    def _begin(self) -> None:
         try:
             self.state.lock()
             self.since = self.state.since()
@@ -262,8 +303,6 @@ class Run:
             raise pytest.UsageError(str(error)) from None
         except OSError as error:
             raise pytest.UsageError(f"{self.state.folder} cannot be written: {error.strerror}") from None
-        if self.is_controller:
-            self.chosen()  # refuses what is wrong with the catalogue before a worker starts
 
     def pytest_configure_node(self, node: Any) -> None:
         """xdist: each worker gets what the controller knows."""
@@ -320,37 +359,48 @@ class Run:
             catalogue=self.catalogue,
             base_names=self.base_names if isinstance(self.base_names, tuple) else (),
             pairs=pairs,
-            base_digests=self._base_digests(),
+            base_digests=self.base_digests,
             wait=self.config.option.wait,
             now=_now(),
             nonce=self.nonce,
         )
         seen = survey.survey(request, self.readings, self.connect)
-        if load_catalogue(self.config.rootpath, self.environ).hash != self.catalogue.hash:
+        self._refuse_changed_tools()
+        return seen
+
+    def _refuse_changed_tools(self) -> None:
+        if load_catalogue(self.project, self.environ).hash != self.catalogue.hash:
             raise BadCatalogue(
                 "tools/ changed while versions were read",
                 remedy="A version.sh may not write into its project: find out which one does.",
             )
-        return seen
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
+        """Records what the check found. An outcome's report is made here: pytest would draw a traceback, slowly."""
         target = _target_of(item)
         raised = call.excinfo.value if call.excinfo else None
-        if target is not None and (call.when == "call" or (call.when == "setup" and raised)):
-            found = verdict.finding(_check_of(item), target.key, raised)
-            item.user_properties.append((PROPERTY, found.as_json()))
-        made = yield
-        if target is not None and isinstance(raised, Outcome):
-            made.longrepr = f"{raised.kind}: {raised}"
-            if isinstance(raised, NotAsked):
-                made.outcome = "skipped"
-                made.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: not asked: {raised}")
-        return made
+        if target is None or not (call.when == "call" or (call.when == "setup" and raised)):
+            return None
+        found = verdict.finding(_check_of(item), target.key, raised)
+        item.user_properties.append((PROPERTY, found.as_json()))
+        if not isinstance(raised, Outcome):
+            return None
+        skipped = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: not asked: {raised}")
+        return pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords={},
+            outcome="skipped" if isinstance(raised, NotAsked) else "failed",
+            longrepr=skipped if isinstance(raised, NotAsked) else f"{raised.kind}: {raised}",
+            when=call.when,
+            duration=call.duration,
+            start=call.start,
+            stop=call.stop,
+            user_properties=item.user_properties,
+        )
 
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+    def pytest_report_teststatus(self, report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
         """A stale or unknown target is a failed test, wherever in the test it was noticed."""
         if not report.failed or report.when == "teardown":
             return None
@@ -364,14 +414,10 @@ class Run:
         if report.when not in ("setup", "call", "teardown"):
             self.crashed.append(report.nodeid)  # a worker of xdist died in this check
             return
-        found = _findings(report)
-        if report.failed and any(one.is_crash for one in found):
-            self.broken.append(f"{report.nodeid}\n{report.longreprtext}")
         if report.when != "teardown":
             return
-        for one in found:
+        for one in _findings(report):
             if report.failed:
-                self.broken.append(f"{report.nodeid}\n{report.longreprtext}")
                 one = verdict.finding(one.check, one.target, RuntimeError("an error in its teardown"))  # noqa: PLW2901
             self.findings.setdefault(one.target, []).append(one)
 
@@ -379,7 +425,7 @@ class Run:
 
     def finish(self, session: pytest.Session, document: dict[str, Any]) -> None:
         """Judges, and writes report, snapshot and what is known good now."""
-        if self.config.option.collectonly:
+        if self.config.option.collectonly or session.exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         if self.is_controller:
             self._take_shared()
@@ -407,7 +453,7 @@ class Run:
 
     def _evidence(self) -> Evidence:
         pairs, excluded = self.targets if isinstance(self.base_names, tuple) else ((), ())
-        expected = [key for key in dict.fromkeys(self.expected)]
+        expected = list(dict.fromkeys(self.expected))
         tools = {pair.tool.name: pair.tool for pair in pairs if pair.key in set(expected)}
         crashed = [one.rpartition("::")[2].removesuffix("]").partition("[") for one in self.crashed]
         return Evidence(
@@ -421,7 +467,7 @@ class Run:
             partial=list(dict.fromkeys(self.partial)),
             pairs=pairs,
             excluded=excluded,
-            findings=self.findings,
+            findings={key: sorted(found, key=lambda one: one.check) for key, found in self.findings.items()},
             crashed=[(check, target) for check, _, target in crashed],
             seen=self.seen,
             since=self.since,
@@ -436,12 +482,17 @@ class Run:
         words += [f"-m '{option.markexpr}'"] if option.markexpr else []
         return " ".join(words) or ("all" if count == total else f"{count} of {total}")
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Ours are the last lines. Verdicts are counted apart, not traced: as failures pytest shows what broke."""
+        failed = terminalreporter.stats.pop("failed", [])
+        for report in failed:
+            kind = next((one.kind for one in _findings(report) if not one.is_crash), "failed")
+            terminalreporter.stats.setdefault(kind, []).append(report)
+        yield
         if self.section is None:
             return
         terminalreporter.section("imagewright", sep="=")
-        for trace in self.broken:
-            terminalreporter.write_line(trace)
         for line in render.report_lines(self.section):
             terminalreporter.write_line(line.text, **({line.colour: True} if line.colour else {}))
         terminalreporter.write_line(
@@ -460,6 +511,8 @@ class Run:
 
 
 _RUN = pytest.StashKey[Run]()
+_RESERVED = frozenset({"pair", "looked", "observed"})
+"""Fixtures that every check asks for at least one of."""
 
 
 # What checks ask for. Where something cannot be had, the check for existence says why, and the others are not asked.
@@ -512,7 +565,7 @@ def observed(run: Run, pair: Pair) -> Published:
 
 
 @pytest.fixture
-def version(run: Run, pair: Pair, observed: Published) -> str:
+def version(run: Run, pair: Pair, observed: Published) -> str:  # noqa: ARG001 - without an image it is not asked
     """Today's version of the target's tool."""
     found = _seen(run, pair).version
     assert found, "what was observed was asked for by its version"
@@ -529,7 +582,7 @@ def base(pair: Pair, base_looked: Observation) -> Published:
 
 
 @pytest.fixture
-def latest(run: Run, pair: Pair, observed: Published) -> PointerObservation:
+def latest(run: Run, pair: Pair, observed: Published) -> PointerObservation:  # noqa: ARG001 - likewise
     """What the tag `latest` of the target names."""
     found = _seen(run, pair).latest
     assert found, "the tag was asked for as soon as the image was read"
@@ -558,7 +611,9 @@ def _check_of(item: pytest.Item) -> str:
     return str(getattr(item, "originalname", item.name))
 
 
-def _findings(report: pytest.TestReport) -> list[Finding]:
+def _findings(report: pytest.TestReport | pytest.CollectReport) -> list[Finding]:
+    if isinstance(report, pytest.CollectReport):  # a check that could not be imported
+        return []
     return [Finding.from_json(value) for name, value in report.user_properties if name == PROPERTY]  # type: ignore[arg-type]
 
 
@@ -571,4 +626,4 @@ def _assignments(texts: Sequence[str], option: str, form: str) -> list[tuple[str
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - one of two places that read the clock
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,7 +20,7 @@ class Read:
     document: Index | Manifest
 
 
-class _Hole(Exception):  # noqa: N818 - not an error: something that stops the reading of one reference
+class _Hole(Exception):  # not an error: something that stops the reading of one reference
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble.detail)
         self.trouble = trouble
@@ -84,11 +84,24 @@ class Documents:
                     yield from self._unread(reference.repository.at(entry.digest), depth + 1)
 
     def forget(self, references: Iterable[Reference]) -> None:
-        """Drops what some references were answered with, and every absence, so that it is asked for again."""
+        """Drops what some references were answered with, and every absence under them: it is asked for again."""
         for reference in references:
+            for absent in list(self._absent_under(reference, 0)):
+                self._manifests.pop(absent, None)
+                self._configs.pop(absent, None)
             self._manifests.pop(reference, None)
-        self._manifests = {one: seen for one, seen in self._manifests.items() if not isinstance(seen, Absent)}
-        self._configs = {one: seen for one, seen in self._configs.items() if not isinstance(seen, Absent)}
+
+    def _absent_under(self, reference: Reference, depth: int) -> Iterator[Reference]:
+        read = self._manifests.get(reference)
+        if isinstance(read, Absent):
+            yield reference
+        elif isinstance(read, Read) and isinstance(read.document, Manifest):
+            config = read.document.config
+            if config and isinstance(self._configs.get(at := reference.repository.at(config.digest)), Absent):
+                yield at
+        elif isinstance(read, Read) and isinstance(read.document, Index) and depth < MAX_DEPTH:
+            for entry in read.document.entries:
+                yield from self._absent_under(reference.repository.at(entry.digest), depth + 1)
 
     def observation(self, reference: Reference) -> Observation:
         """What the documents under a reference amount to, once nothing of it is needed any more."""
