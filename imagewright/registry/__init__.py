@@ -1,1 +1,1 @@
-"""Registries over HTTP, guarded: `client` asks, `transport` carries, `auth` proves who asks, `answers` says what it means."""
+"""Registries over HTTP, guarded: `client` asks, `transport` carries, `auth` proves who asks, `answers` judges."""

@@ -5,6 +5,7 @@ or HTML 404 came from something else on the way.
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -22,10 +23,12 @@ RETRIES: Mapping[Unknown, int] = {
     Unknown.INTEGRITY: 1,
     Unknown.NOT_A_REGISTRY_ANSWER: 1,
 }
-"""How often a GET or HEAD is repeated, by what it met. Whatever is not listed is final; nothing else is ever repeated."""
+"""How often a GET or HEAD is repeated, by what it met. Whatever is not listed is final; no other method is repeated."""
 
 UNAVAILABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 NAME_UNKNOWN = "NAME_UNKNOWN"
+BLOB_UNKNOWN = "BLOB_UNKNOWN"
+_CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,16 @@ def content(answer: Answer, asked: Digest | None, missing_codes: Collection[str]
         return _verified(answer, asked)
     if answer.status == 404:
         return _not_found(answer, missing_codes)
+    return refusal(answer)
+
+
+def streamed(answer: Answer, asked: Digest, computed: Digest) -> Absent | Trouble | None:
+    """What the answer to a GET of a blob means whose bytes were hashed on their way; None where they are right."""
+    if answer.status == 200:
+        wrong = f"the bytes have digest {computed}, asked for was {asked}"
+        return None if computed == asked else Trouble(Unknown.INTEGRITY, wrong)
+    if answer.status == 404:
+        return _not_found(answer, (BLOB_UNKNOWN,))
     return refusal(answer)
 
 
@@ -137,7 +150,8 @@ def _error(answer: Answer) -> tuple[str, str]:
     first = errors[0] if isinstance(errors, list) and errors else None
     if not isinstance(first, dict):
         return "", ""
-    return str(first.get("code") or ""), str(first.get("message") or "")
+    code = str(first.get("code") or "")
+    return code if _CODE.fullmatch(code) else "", str(first.get("message") or "")
 
 
 def _seconds(header: str) -> float | None:
@@ -147,12 +161,12 @@ def _seconds(header: str) -> float | None:
 
 def next_page(link: str, resolve: Callable[[str], str]) -> str | None:
     """The URL of the next page of tags from a `Link` header, resolved; None where there is none. RFC 8288."""
-    for part in link.split(","):
-        target, _, parameters = part.strip().partition(";")
-        if (
-            target.startswith("<")
-            and target.endswith(">")
-            and 'rel="next"' in parameters.replace("rel=next", 'rel="next"')
-        ):
-            return resolve(target[1:-1])
+    for target, parameters in _LINK.findall(link):
+        relations = [quoted or plain for quoted, plain in _RELATIONS.findall(parameters)]
+        if any("next" in one.lower().split() for one in relations):
+            return resolve(target)
     return None
+
+
+_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^\s=;,"]+\s*(?:=\s*(?:"[^"]*"|[^\s",;]*))?)*)')
+_RELATIONS = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s",;]*))', re.IGNORECASE)

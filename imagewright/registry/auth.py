@@ -8,6 +8,7 @@ import base64
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from imagewright import process
-from imagewright.names import is_loopback
+from imagewright.names import is_loopback, shown
 from imagewright.reasons import Unknown
-from imagewright.registry.answers import Trouble
+from imagewright.registry.answers import UNAVAILABLE, Answer, Trouble, refusal
 from imagewright.settings import HostSettings, Surroundings
 
 HELPER_SECONDS = 20
@@ -38,7 +39,7 @@ _PARAMETER = re.compile(r'\s*([a-zA-Z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s
 
 
 def parse_challenge(header: str) -> Challenge | None:
-    """The challenge in a `WWW-Authenticate` header, None where it is absent or not one that we know. RFC 9110, 11.6.1."""
+    """The challenge in a `WWW-Authenticate` header, None where there is none that we know. RFC 9110, 11.6.1."""
     matched = _SCHEME.match(header)
     if not matched:
         return None
@@ -56,20 +57,25 @@ def parse_challenge(header: str) -> Challenge | None:
 
 def realm_is_declared(realm: str, host: str, settings: HostSettings) -> bool:
     """Whether the token server may see a credential or a question of ours: the host itself, or one named for it."""
-    there = urlsplit(realm)
-    name = there.hostname or ""
+    try:
+        there = urlsplit(realm)
+        name = there.hostname or ""
+    except ValueError:  # no URL
+        return False
     if is_loopback(host):
-        return there.scheme in ("http", "https") and (name == host.rsplit(":", 1)[0] or there.netloc in settings.realms)
+        same = name == urlsplit(f"//{host}").hostname
+        return there.scheme in ("http", "https") and (same or there.netloc in settings.realms)
     declared = {host, *settings.realms, *_BUILT_IN_REALMS.get(host, ())}
     return there.netloc in declared and (there.scheme == "https" or settings.plain_http)
 
 
 class Credentials:
-    """Credentials by host, read once each. Never printed: it has no representation."""
+    """Credentials by host and repository, read once each. Never printed: it has no representation."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._found: dict[str, str | None] = {}
+        self._from_helpers: dict[tuple[str, str], str | None] = {}
         self._lock = threading.Lock()
 
     def basic(self, host: str, repository: str) -> str | None:
@@ -83,17 +89,22 @@ class Credentials:
     def _look(self, host: str, repository: str) -> str | None:
         for file in self._surroundings.auth_files:
             config = _read_auth_file(Path(file))
+            entries, helpers = _member(config, "auths"), _member(config, "credHelpers")
             for key in _keys(host, repository):
-                entry = config.get("auths", {}).get(key)
+                entry = entries.get(key)
                 if isinstance(entry, dict) and isinstance(entry.get("auth"), str) and entry["auth"]:
                     return str(entry["auth"])
-            helper = next(
-                (config["credHelpers"][key] for key in _keys(host, "") if key in config.get("credHelpers", {})), ""
-            )
-            store = helper or config.get("credsStore", "")
-            if store and (secret := self._ask_helper(str(store), _keys(host, "")[-1])):
+            helper = next((helpers[key] for key in _keys(host, "") if key in helpers), config.get("credsStore"))
+            if helper and (secret := self._from_helper(str(helper), _keys(host, "")[-1])):
                 return secret
         return None
+
+    def _from_helper(self, suffix: str, server: str) -> str | None:
+        """What a helper says, asked once: one that hangs must not do so for every repository."""
+        key = (suffix, server)
+        if key not in self._from_helpers:
+            self._from_helpers[key] = self._ask_helper(suffix, server)
+        return self._from_helpers[key]
 
     def _ask_helper(self, suffix: str, server: str) -> str | None:
         """https://github.com/docker/docker-credential-helpers#usage"""
@@ -130,10 +141,26 @@ def _read_auth_file(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _member(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within an auth file, empty where it has none: `"auths": null` is what some programs write."""
+    member = config.get(name)
+    return member if isinstance(member, dict) else {}
+
+
+class _Scope:
+    """What is known of one repository and right. asked: how often its authorization was made, or tried to be."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.asked = 0
+        self.authorization: str | None = None
+        self.trouble: Trouble | None = None
+
+
 class Tokens:
     """The authorization of requests to one host: a token per repository and right, fetched once whatever the threads.
 
-    fetch: does a GET of a URL with headers and returns status and body, or a `Trouble`.
+    fetch: does a GET of a URL with headers, before a deadline on the monotonic clock.
     """
 
     def __init__(
@@ -141,72 +168,89 @@ class Tokens:
         host: str,
         settings: HostSettings,
         credentials: Credentials,
-        fetch: Callable[[str, Mapping[str, str]], tuple[int, bytes] | Trouble],
+        fetch: Callable[[str, Mapping[str, str], float], Answer | Trouble],
     ) -> None:
         self._host = host
         self._settings = settings
         self._credentials = credentials
         self._fetch = fetch
         self._challenge: Challenge | None = None
-        self._authorizations: dict[tuple[str, str], str] = {}
-        self._locks: dict[tuple[str, str], threading.Lock] = {}
+        self._scopes: dict[tuple[str, str], _Scope] = {}
         self._lock = threading.Lock()
 
-    def known(self, repository: str, actions: str) -> str | None | Trouble:
+    def known(self, repository: str, actions: str, deadline: float) -> str | Trouble | None:
         """The authorization to send at once, None where none is needed as far as we know."""
-        if self._challenge is None:
+        challenge = self._challenge
+        if challenge is None or (challenge.scheme == "basic" and self._secret(repository) is None):
             return None
-        return self._authorize(self._challenge, repository, actions, refused=None)
+        return self._authorize(challenge, repository, actions, None, deadline)
 
-    def renew(self, header: str, repository: str, actions: str, refused: str | None) -> str | Trouble:
+    def renew(self, header: str, repository: str, actions: str, refused: str | None, deadline: float) -> str | Trouble:
         """The authorization to try after a 401. refused: what was sent; whoever finds another one takes that."""
         challenge = parse_challenge(header)
         if challenge is None:
             return Trouble(Unknown.AUTH, "status 401 without a challenge that we know")
         self._challenge = challenge
-        return self._authorize(challenge, repository, actions, refused)
+        return self._authorize(challenge, repository, actions, refused, deadline)
 
-    def _authorize(self, challenge: Challenge, repository: str, actions: str, refused: str | None) -> str | Trouble:
-        key = (repository, actions)
+    def _authorize(
+        self, challenge: Challenge, repository: str, actions: str, refused: str | None, deadline: float
+    ) -> str | Trouble:
         with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            held = self._authorizations.get(key)
-            if held is not None and held != refused:
-                return held
-            secret = None if self._settings.anonymous else self._credentials.basic(self._host, repository)
-            made = (
-                self._token(challenge, repository, actions, secret)
-                if challenge.scheme == "bearer"
-                else (f"Basic {secret}" if secret else Trouble(Unknown.AUTH, "a login is needed and none was found"))
-            )
+            scope = self._scopes.setdefault((repository, actions), _Scope())
+        before = scope.asked
+        if not scope.lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            return Trouble(Unknown.TIMEOUT, "the token server did not answer in time")
+        try:
+            if scope.authorization is not None and scope.authorization != refused:
+                return scope.authorization
+            if scope.trouble is not None and scope.asked != before:
+                return scope.trouble  # somebody else has just asked, while this thread was waiting
+            made = self._made(challenge, repository, actions, deadline)
+            if made == refused:
+                made = Trouble(Unknown.AUTH, "the login was refused")
+            scope.asked += 1
             if isinstance(made, str):
-                if made == refused:
-                    return Trouble(Unknown.AUTH, "the login was refused")
-                self._authorizations[key] = made
+                scope.authorization, scope.trouble = made, None
+            else:
+                scope.trouble = made
             return made
+        finally:
+            scope.lock.release()
 
-    def _token(self, challenge: Challenge, repository: str, actions: str, secret: str | None) -> str | Trouble:
+    def _made(self, challenge: Challenge, repository: str, actions: str, deadline: float) -> str | Trouble:
+        secret = self._secret(repository)
+        if challenge.scheme == "bearer":
+            return self._token(challenge, _scope_text(repository, actions), secret, deadline)
+        return f"Basic {secret}" if secret else Trouble(Unknown.AUTH, "a login is needed and none was found")
+
+    def _secret(self, repository: str) -> str | None:
+        return None if self._settings.anonymous else self._credentials.basic(self._host, repository)
+
+    def _token(self, challenge: Challenge, scope: str, secret: str | None, deadline: float) -> str | Trouble:
         realm = challenge.parameters.get("realm", "")
         if not realm_is_declared(realm, self._host, self._settings):
-            return Trouble(
-                Unknown.AUTH, f"its token server {urlsplit(realm).netloc or 'of no name'} is not declared in `realms`"
-            )
-        query = {"scope": f"repository:{repository}:{actions}"}
+            return Trouble(Unknown.AUTH, f"its token server {shown(realm)} is not declared in `realms`")
+        query = {"scope": scope}
         if service := challenge.parameters.get("service"):
             query = {"service": service, **query}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        answer = self._fetch(url, {"Authorization": f"Basic {secret}"} if secret else {})
+        answer = self._fetch(url, {"Authorization": f"Basic {secret}"} if secret else {}, deadline)
         if isinstance(answer, Trouble):
             return answer
-        status, body = answer
-        if status != 200:
-            return Trouble(Unknown.AUTH, f"the token server answered status {status}")
+        if answer.status != 200:
+            refused = refusal(answer)
+            reason = refused.reason if answer.status in UNAVAILABLE else Unknown.AUTH
+            return Trouble(reason, f"the token server: {refused.detail}", refused.retry_after)
         try:
-            document = json.loads(body)
+            document = json.loads(answer.body)
             token = document.get("token") or document.get("access_token")
         except (ValueError, AttributeError):
             token = None
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-            return Trouble(Unknown.AUTH, "the token server's answer has no token")
+            return Trouble(Unknown.GARBAGE, "the token server's answer has no token")
         return f"Bearer {token}"
+
+
+def _scope_text(repository: str, actions: str) -> str:
+    return f"repository:{repository}:{actions}"

@@ -4,13 +4,17 @@ oras does the talking, through one overridden method; everything it leaves open 
 token per repository, digests, typed answers. `tests/test_oras_contract.py` holds the quirks that this stands on.
 """
 
+import os
 import random
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import oras.auth.base
@@ -37,6 +41,7 @@ from imagewright.names import (
     digest_of,
     is_loopback,
     parse_tag,
+    shown,
 )
 from imagewright.reasons import Unknown
 from imagewright.registry import answers
@@ -44,7 +49,9 @@ from imagewright.registry.answers import RETRIES, Absent, Answer, Document, NotM
 from imagewright.registry.auth import DOCKER_HUB, Credentials, Tokens
 from imagewright.registry.transport import (
     MAX_HOPS,
+    Arrival,
     GuardedSession,
+    HashedFile,
     Interrupted,
     read_body,
     redirect_target,
@@ -54,11 +61,14 @@ from imagewright.registry.transport import (
 from imagewright.settings import Settings, Surroundings
 
 _MAX_PAGES = 1_000
-_BREAKER = 5
+_MAX_TAGS = 1_000_000
+_BREAKER_IN_A_ROW = 5
+_BREAKER_COUNT = 20
+_BREAKER_SHARE = 0.05
 _SAFE = frozenset({"GET", "HEAD"})
 _RETRY_AFTER_AT_MOST = 30.0
-_REPOSITORY_PATH = re.compile(r"/v2/(.+?)/(?:manifests|blobs|tags|referrers)/")
-_UPLOAD_SECONDS = 1800.0
+_REPOSITORY_PATH = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
+_TRANSFER_SECONDS = 1800.0
 
 
 class _Refused(Exception):
@@ -78,6 +88,17 @@ class _NoCredentials(oras.auth.base.AuthBackend):  # type: ignore[misc]
         raise _Refused(original)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """A request as oras makes it, before anybody knows who asks."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    data: Any
+    json: Any
+
+
 class Registry(oras.provider.Registry):  # type: ignore[misc]
     """One registry host. host: as in references. Every request of oras passes `do_request`."""
 
@@ -92,10 +113,9 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         self.auth = _NoCredentials()
         self.auth.session = self.session
         self._tokens = Tokens(self._host, self._settings, credentials, self._fetch_token)
-        self._in_a_row = 0
-        self._counter = threading.Lock()
+        self._breaker = _Breaker()
 
-    def do_request(
+    def do_request(  # noqa: PLR0917 - as oras calls it
         self,
         url: str,
         method: str = "GET",
@@ -106,23 +126,28 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         *,
         limit: int = MAX_MANIFEST_BYTES,
         seconds: float | None = None,
+        into: HashedFile | None = None,
     ) -> requests.Response:
         """A request with its retries, whose body has been read. Raises `Interrupted` where there is no answer.
 
-        limit: bytes of the body. seconds: for everything together, the settings' total by default.
+        limit: bytes of the body of a 200. seconds: for everything together, the settings' total by default. into: where
+        the body of a 200 goes instead of memory.
         """
-        if self._in_a_row >= _BREAKER:
-            raise Interrupted(Trouble(Unknown.HOST_DOWN, f"{self._host} failed {_BREAKER} times in a row"))
-        deadline = time.monotonic() + (seconds or self._limits.total)
+        if _origin(url) != (self.prefix, self._host):
+            raise Interrupted(Trouble(Unknown.REDIRECT, f"{shown(url)} is not on {self._host}"))
+        asking = _Asking(method=method, url=url, headers=dict(headers or {}), data=data, json=json)
+        arrival = Arrival(limit, time.monotonic() + (seconds or self._limits.total), into)
         attempt = 0
         while True:
+            if self._breaker.is_open:
+                raise Interrupted(Trouble(Unknown.HOST_DOWN, f"{self._host} failed too often"))
             try:
-                response = self._authorized(url, method, data, dict(headers or {}), json, limit, deadline)
+                response = self._authorized(asking, arrival)
                 trouble = _worth_retrying(response)
             except Interrupted as error:
                 response, trouble = None, error.trouble
             if trouble is None and response is not None:
-                self._in_a_row = 0
+                self._breaker.succeeded()
                 return response
             assert trouble is not None
             pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
@@ -131,35 +156,21 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                 method not in _SAFE
                 or attempt > RETRIES.get(trouble.reason, 0)
                 or pause > _RETRY_AFTER_AT_MOST
-                or time.monotonic() + pause > deadline
+                or time.monotonic() + pause > arrival.deadline
             ):
-                self._count_failure(trouble)
+                self._breaker.ended(trouble)
                 if response is not None:
                     return response
                 raise Interrupted(trouble)
             time.sleep(pause)
 
-    def _count_failure(self, trouble: Trouble) -> None:
-        if trouble.reason in (Unknown.REGISTRY_UNAVAILABLE, Unknown.NETWORK, Unknown.TIMEOUT):
-            with self._counter:
-                self._in_a_row += 1
-
-    def _authorized(
-        self,
-        url: str,
-        method: str,
-        data: Any,
-        headers: dict[str, str],
-        json: Any,
-        limit: int,
-        deadline: float,
-    ) -> requests.Response:
+    def _authorized(self, asking: _Asking, arrival: Arrival) -> requests.Response:
         """One request, with the authorization that its repository needs."""
-        matched = _REPOSITORY_PATH.search(urlsplit(url).path)
+        matched = _REPOSITORY_PATH.search(urlsplit(asking.url).path)
         repository = matched[1] if matched else ""
-        actions = "pull" if method in _SAFE else "pull,push"
-        authorization = self._tokens.known(repository, actions) if repository else None
-        response = self._sent(url, method, data, headers, json, limit, deadline, authorization)
+        actions = "pull" if asking.method in _SAFE else "pull,push"
+        authorization = self._tokens.known(repository, actions, arrival.deadline) if repository else None
+        response = self._sent(asking, arrival, authorization)
         if response.status_code != 401 or not repository:
             return response
         renewed = self._tokens.renew(
@@ -167,35 +178,23 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
             repository,
             actions,
             authorization if isinstance(authorization, str) else None,
+            arrival.deadline,
         )
-        return self._sent(url, method, data, headers, json, limit, deadline, renewed)
+        if hasattr(asking.data, "seek"):
+            asking.data.seek(0)  # the refused request has read it
+        return self._sent(asking, arrival, renewed)
 
-    def _sent(
-        self,
-        url: str,
-        method: str,
-        data: Any,
-        headers: dict[str, str],
-        json: Any,
-        limit: int,
-        deadline: float,
-        authorization: str | None | Trouble,
-    ) -> requests.Response:
+    def _sent(self, asking: _Asking, arrival: Arrival, authorization: str | Trouble | None) -> requests.Response:
         """One request, redirects followed by hand, its body read."""
         if isinstance(authorization, Trouble):
             raise Interrupted(authorization)
-        if authorization:
-            headers = headers | {"Authorization": authorization}
+        url = asking.url
+        headers = asking.headers | ({"Authorization": authorization} if authorization else {})
         try:
             for _ in range(MAX_HOPS + 1):
-                try:
-                    response = _undecorated(
-                        self, url, method=method, data=data, headers=dict(headers), json=json, stream=True
-                    )
-                except _Refused as refused:
-                    response = refused.response
-                if response.status_code not in (301, 302, 303, 307, 308) or method not in _SAFE:
-                    response._content = read_body(response, limit, deadline)  # noqa: SLF001 - read with our own limits
+                response = self._exchanged(asking, url, headers)
+                if response.status_code not in (301, 302, 303, 307, 308) or asking.method not in _SAFE:
+                    response._content = arrival.body(response)  # noqa: SLF001 - read with our own limits
                     return response
                 response.close()
                 target = redirect_target(response, self._host)
@@ -213,15 +212,24 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
             ) from None
         raise Interrupted(Trouble(Unknown.REDIRECT, f"redirected more than {MAX_HOPS} times"))
 
-    def _fetch_token(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes] | Trouble:
+    def _exchanged(self, asking: _Asking, url: str, headers: Mapping[str, str]) -> requests.Response:
+        """One request and the head of its answer, whatever its status."""
+        try:
+            return _undecorated(
+                self, url, method=asking.method, data=asking.data, headers=dict(headers), json=asking.json, stream=True
+            )
+        except _Refused as refused:
+            return refused.response
+
+    def _fetch_token(self, url: str, headers: Mapping[str, str], deadline: float) -> Answer | Trouble:
         try:
             response = self.session.request("GET", url, headers=dict(headers))
-            body = read_body(response, answers.MAX_ERROR_BYTES, time.monotonic() + self._limits.total)
+            response._content = read_body(response, answers.MAX_ERROR_BYTES, deadline)  # noqa: SLF001 - as above
         except Interrupted as error:
             return error.trouble
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             return trouble_of(error, self._limits)
-        return response.status_code, body
+        return _answer(response)
 
     def url(self, repository: str, rest: str) -> str:
         """The URL of something in a repository of this host."""
@@ -231,6 +239,39 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
     def close(self) -> None:
         """Lets go of the connections."""
         self.session.close()
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and `host[:port]`."""
+    return urlsplit(url)[:2]
+
+
+class _Breaker:
+    """Whether a host failed so often that its other targets are not worth a request each."""
+
+    def __init__(self) -> None:
+        self._requests = self._failures = self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is to be asked any more."""
+        many = self._failures >= _BREAKER_COUNT and self._failures > _BREAKER_SHARE * self._requests
+        return many or self._in_a_row >= _BREAKER_IN_A_ROW
+
+    def succeeded(self) -> None:
+        """Counts a request that was answered."""
+        with self._lock:
+            self._requests += 1
+            self._in_a_row = 0
+
+    def ended(self, trouble: Trouble) -> None:
+        """Counts a request that came to no answer, after its retries."""
+        with self._lock:
+            self._requests += 1
+            if trouble.reason in (Unknown.REGISTRY_UNAVAILABLE, Unknown.NETWORK, Unknown.TIMEOUT):
+                self._failures += 1
+                self._in_a_row += 1
 
 
 _undecorated: Callable[..., requests.Response] = oras.provider.Registry.do_request.__wrapped__
@@ -261,7 +302,7 @@ class Client:
         self._registries: dict[str, Registry] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -278,23 +319,27 @@ class Client:
         self, reference: Reference, *, unless: Digest | None = None
     ) -> Document | NotModified | Absent | Trouble:
         """The index or manifest under a reference. unless: a digest; `NotModified` where the tag still names it."""
-        headers = {"Accept": ACCEPT}
-        if unless:
-            headers["If-None-Match"] = f'"{unless}"'
-        path = f"manifests/{reference.to}"
-        answer = self._read(reference.repository, path, headers, MAX_MANIFEST_BYTES, reference.digest)
-        if isinstance(answer, Answer):
+        registry = self._registry(reference.repository.host)
+        url = registry.url(reference.repository.name, f"manifests/{reference.to}")
+        missing_codes = self._settings.host(reference.repository.host).missing_codes
+
+        def judge(answer: Answer) -> Document | NotModified | Absent | Trouble:
             if unless and answer.status == 304:
                 return NotModified(unless)
-            return answers.content(answer, reference.digest, self._missing_codes(reference.repository))
-        return answer
+            return answers.content(answer, reference.digest, missing_codes)
+
+        headers = {"Accept": ACCEPT} | ({"If-None-Match": f'"{unless}"'} if unless else {})
+        return _asked(registry, url, judge, MAX_MANIFEST_BYTES, headers)
 
     def config(self, repository: Repository, digest: Digest) -> Document | Absent | Trouble:
         """An image configuration by its digest."""
-        answer = self._read(repository, f"blobs/{digest}", {"Accept": "*/*"}, MAX_CONFIG_BYTES, digest)
-        if isinstance(answer, Answer):
-            return answers.content(answer, digest, ("BLOB_UNKNOWN",))
-        return answer
+        registry = self._registry(repository.host)
+        url = registry.url(repository.name, f"blobs/{digest}")
+
+        def judge(answer: Answer) -> Document | Absent | Trouble:
+            return answers.content(answer, digest, (answers.BLOB_UNKNOWN,))
+
+        return _asked(registry, url, judge, MAX_CONFIG_BYTES, {"Accept": "*/*"})
 
     def tags(self, repository: Repository) -> tuple[Tag, ...] | Absent | Trouble:
         """Every tag of a repository, all pages; tags outside the grammar are left out."""
@@ -304,41 +349,14 @@ class Client:
         for _ in range(_MAX_PAGES):
             if url is None:
                 return tuple(found)
-            try:
-                answer = _answer(registry.do_request(url, limit=MAX_TAG_PAGE_BYTES))
-            except Interrupted as error:
-                return error.trouble
-            page = answers.tag_page(answer)
-            if not isinstance(page, bytes):
+            page: _TagPage | Absent | Trouble = _asked(registry, url, partial(_tag_page, url), MAX_TAG_PAGE_BYTES, {})
+            if not isinstance(page, _TagPage):
                 return page
-            try:
-                found.extend(_legal_tags(page))
-            except BadDocument as error:
-                return Trouble(error.reason, f"the tag list: {error.detail}")
-            here = url
-            following = answers.next_page(answer.headers.get("link", ""), lambda target: urljoin(here, target))
-            if following and urlsplit(following)[:2] != urlsplit(url)[:2]:
-                return Trouble(Unknown.REDIRECT, "the next page of tags is on another host")
-            url = following
+            found += page.tags
+            url = page.following
+            if len(found) > _MAX_TAGS:
+                return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_TAGS} tags")
         return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_PAGES} pages of tags")
-
-    def _read(
-        self, repository: Repository, path: str, headers: Mapping[str, str], limit: int, asked: Digest | None
-    ) -> Answer | Trouble:
-        """A GET, once more where the bytes were not what they should be: a cache on the way may have been caught."""
-        registry = self._registry(repository.host)
-        for attempt in (1, 2):
-            try:
-                answer = _answer(registry.do_request(registry.url(repository.name, path), headers=headers, limit=limit))
-            except Interrupted as error:
-                return error.trouble
-            meaning = answers.content(answer, asked, ())
-            if attempt == 2 or not isinstance(meaning, Trouble) or meaning.reason not in _SECOND_ASKING:
-                break
-        return answer
-
-    def _missing_codes(self, repository: Repository) -> tuple[str, ...]:
-        return self._settings.host(repository.host).missing_codes
 
     def document(self, reference: Reference) -> tuple[bytes, str]:
         """Bytes and media type of a manifest, for builders. `Failed` where it cannot be read."""
@@ -353,22 +371,37 @@ class Client:
                 raise AssertionError("no digest was sent along")
 
     def blob(self, repository: Repository, digest: Digest, to: Path) -> None:
-        """Downloads a blob into the file `to`, verified. `Failed` where that cannot be done; then there is no file."""
+        """Downloads a blob into the file `to`, verified. `Failed` where that cannot be done; then nothing has changed.
+
+        It is written beside its place and renamed once its digest is right.
+        """
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=to.parent, prefix=f".{to.name}.", delete=False) as file:
+            try:
+                self._download(repository, digest, HashedFile(file, digest_algorithm(digest)))
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.replace(file.name, to)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    def _download(self, repository: Repository, digest: Digest, file: HashedFile) -> None:
         registry = self._registry(repository.host)
+        url = registry.url(repository.name, f"blobs/{digest}")
         try:
-            response = registry.do_request(
-                registry.url(repository.name, f"blobs/{digest}"), limit=_MAX_BLOB_BYTES, seconds=_UPLOAD_SECONDS
-            )
+            response = registry.do_request(url, limit=_MAX_BLOB_BYTES, seconds=_TRANSFER_SECONDS, into=file)
         except Interrupted as error:
-            raise Failed(f"{repository}@{digest} could not be read: {error.trouble.detail}") from None
-        match answers.content(_answer(response), digest, ("BLOB_UNKNOWN",)):
-            case Document(body=body):
-                to.parent.mkdir(parents=True, exist_ok=True)
-                to.write_bytes(body)
+            meaning: Absent | Trouble | None = error.trouble
+        else:
+            meaning = answers.streamed(_answer(response), digest, file.digest)
+        match meaning:
+            case None:
+                return
             case Absent():
                 raise Failed(f"{repository}@{digest} is not there", remedy="The registry lost content: mend the base.")
-            case Trouble(detail=detail):
-                raise Failed(f"{repository}@{digest} could not be read: {detail}", remedy="Try again later.")
+            case Trouble(reason, detail):
+                raise Failed(f"{repository}@{digest} could not be read: {detail}", remedy=reason.remedy)
 
     def has_blob(self, repository: Repository, digest: Digest) -> bool:
         """Whether a blob is in a repository. `Failed` where the registry gives no answer."""
@@ -396,10 +429,14 @@ class Client:
         started = self._write("POST", repository, "blobs/uploads/")
         if started.status != 202 or "location" not in started.headers:
             raise Failed(f"{repository} refuses an upload: {answers.refusal(started).detail}", remedy=_PUSH_REMEDY)
-        registry = self._registry(repository.host)
-        location = urljoin(registry.url(repository.name, "blobs/uploads/"), started.headers["location"])
-        if urlsplit(location)[:2] != urlsplit(registry.url(repository.name, ""))[:2]:
-            raise Failed(f"{repository} wants the upload on another host, {urlsplit(location).netloc}")
+        here = self._registry(repository.host).url(repository.name, "blobs/uploads/")
+        try:
+            location = urljoin(here, started.headers["location"])
+            elsewhere = _origin(location) != _origin(here)
+        except ValueError:  # a Location that is no URL
+            elsewhere = True
+        if elsewhere:
+            raise Failed(f"{repository} wants the upload on another host: {shown(started.headers['location'])}")
         url = f"{location}{'&' if '?' in location else '?'}digest={digest}"
         with content.open("rb") as file:
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(content.stat().st_size)}
@@ -415,8 +452,8 @@ class Client:
         stated = answer.headers.get("docker-content-digest", "")
         if answer.status != 201:
             raise Failed(f"{reference} was not taken: {answers.refusal(answer).detail}", remedy=_PUSH_REMEDY)
-        if stated and stated != digest_of(body, digest_algorithm(Digest(stated))):
-            raise Failed(f"{reference} was taken as {stated}, which is not what was sent")
+        if stated and stated not in (digest_of(body), digest_of(body, "sha512")):
+            raise Failed(f"{reference} was taken as {shown(stated)}, which is not what was sent")
 
     def _write(
         self,
@@ -435,7 +472,7 @@ class Client:
     ) -> Answer:
         registry = self._registry(repository.host)
         try:
-            return _answer(registry.do_request(url, method, data=data, headers=headers, seconds=_UPLOAD_SECONDS))
+            return _answer(registry.do_request(url, method, data=data, headers=headers, seconds=_TRANSFER_SECONDS))
         except Interrupted as error:
             raise Failed(
                 f"{repository.host} did not answer a {method}: {error.trouble.detail}",
@@ -443,11 +480,51 @@ class Client:
             ) from None
 
 
-_SECOND_ASKING = frozenset(
-    reason for reason in (Unknown.GARBAGE, Unknown.INTEGRITY, Unknown.NOT_A_REGISTRY_ANSWER) if RETRIES.get(reason)
-)
 _MAX_BLOB_BYTES = 16 * 2**30
 _PUSH_REMEDY = "Check that the login may push there (`docker login`, or REGISTRY_AUTH_FILE)."
+
+
+_SECOND_ASKING = frozenset({Unknown.GARBAGE, Unknown.INTEGRITY, Unknown.NOT_A_REGISTRY_ANSWER})
+_Meaning = TypeVar("_Meaning")
+
+
+def _asked(
+    registry: Registry, url: str, judge: Callable[[Answer], _Meaning | Trouble], limit: int, headers: Mapping[str, str]
+) -> _Meaning | Trouble:
+    """What a GET came to; once more where the bytes were not what they should be: a cache may have been caught."""
+    try:
+        meaning = judge(_answer(registry.do_request(url, headers=headers, limit=limit)))
+        if isinstance(meaning, Trouble) and meaning.reason in _SECOND_ASKING:
+            meaning = judge(_answer(registry.do_request(url, headers=headers, limit=limit)))
+    except Interrupted as error:
+        return error.trouble
+    return meaning
+
+
+@dataclass(frozen=True, slots=True)
+class _TagPage:
+    """A page of tags. following: the URL of the next one."""
+
+    tags: list[Tag]
+    following: str | None
+
+
+def _tag_page(url: str, answer: Answer) -> _TagPage | Absent | Trouble:
+    page = answers.tag_page(answer)
+    if not isinstance(page, bytes):
+        return page
+    try:
+        tags = _legal_tags(page)
+    except BadDocument as error:
+        return Trouble(error.reason, f"the tag list: {error.detail}")
+    try:
+        following = answers.next_page(answer.headers.get("link", ""), partial(urljoin, url))
+        elsewhere = following is not None and _origin(following) != _origin(url)
+    except ValueError:  # a Link that is no URL
+        elsewhere = True
+    if elsewhere:
+        return Trouble(Unknown.REDIRECT, "the next page of tags is on another host")
+    return _TagPage(tags, following)
 
 
 def _legal_tags(page: bytes) -> list[Tag]:

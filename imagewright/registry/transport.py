@@ -1,22 +1,29 @@
-"""How requests travel: limits on time and bytes, no netrc, no surprises from the environment, redirects by our own rule.
+"""How requests travel: limits on time and bytes, no netrc, nothing from the environment, redirects by our own rule.
 
-requests follows redirects inside itself and reads bodies without limits, so both are done here.
+requests follows redirects inside itself and reads bodies without limits, and http.client waits for the head of an
+answer as long as bytes come, so all three are done here.
 """
 
+import hashlib
+import http.client
+import io
 import ipaddress
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3.connection
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from imagewright.names import is_loopback
+from imagewright.names import Digest, is_loopback, shown
 from imagewright.reasons import Unknown
-from imagewright.registry.answers import Trouble
+from imagewright.registry.answers import MAX_ERROR_BYTES, Trouble
 from imagewright.settings import Limits, Surroundings
 
 MAX_HOPS = 3
@@ -28,6 +35,83 @@ class Interrupted(Exception):
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble.detail)
         self.trouble = trouble
+
+
+class _Patient(io.RawIOBase):
+    """A socket's bytes, with one timeout for all of them together until `relax` is called."""
+
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
+        self._raw = raw
+        self._connection = connection
+        self._patience = connection.gettimeout()
+        self._until = time.monotonic() + (self._patience or 0)
+        self._strict = self._patience is not None
+
+    def relax(self) -> None:
+        """From now on the timeout is for each read."""
+        if self._strict:
+            self._strict = False
+            self._connection.settimeout(self._patience)
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._strict:
+            self._connection.settimeout(max(self._until - time.monotonic(), 0.001))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head has to be complete within the read timeout: a byte now and then does not prolong it."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self._patient = _Patient(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._patient)
+
+    def begin(self) -> None:
+        super().begin()
+        self._patient.relax()
+
+
+class _PlainConnection(urllib3.connection.HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Response
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that wait for the head of an answer as `_Response` does."""
+
+    def init_poolmanager(self, *args: Any, **named: Any) -> None:
+        super().init_poolmanager(*args, **named)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **named)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _PlainPool, "https": _TlsPool}
 
 
 class GuardedSession(requests.Session):
@@ -44,7 +128,7 @@ class GuardedSession(requests.Session):
             one.strip().lstrip(".").lower() for one in surroundings.no_proxy.split(",") if one.strip()
         )
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=connections, pool_maxsize=connections, pool_block=True)
+        adapter = _Adapter(pool_connections=connections, pool_maxsize=connections, pool_block=True)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
         self.headers.update({"User-Agent": "imagewright", "Accept-Encoding": "identity"})
@@ -60,6 +144,10 @@ class GuardedSession(requests.Session):
         }
         return super().request(method, url, **options)
 
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: even where it does not follow a redirect, requests would read all of its body to prepare for it."""
+        return None
+
     def _direct(self, url: str) -> bool:
         name = (urlsplit(url).hostname or "").lower()
         if is_loopback(name) or "*" in self._no_proxy:
@@ -68,24 +156,75 @@ class GuardedSession(requests.Session):
 
 
 def read_body(response: requests.Response, limit: int, deadline: float) -> bytes:
-    """The body, at most `limit` bytes after decoding, before `deadline` on the monotonic clock; else `Interrupted`.
-
-    `read1` returns what has come, so that a server that sends a byte now and then cannot outlast the deadline.
-    """
+    """The body, kept in memory; see `receive`."""
     body = bytearray()
-    while chunk := response.raw.read1(65536, decode_content=True):
-        body += chunk
-        if len(body) > limit:
-            response.close()
-            raise Interrupted(Trouble(Unknown.TOO_LARGE, f"more than {limit} bytes"))
-        if time.monotonic() > deadline:
-            response.close()
-            raise Interrupted(Trouble(Unknown.TIMEOUT, "the answer did not end in time"))
-    expected = response.headers.get("Content-Length", "")
-    if expected.isdecimal() and response.raw.tell() < int(expected) and response.request.method != "HEAD":
-        raise Interrupted(Trouble(Unknown.GARBAGE, f"the answer ended after {len(body)} of {expected} bytes"))
-    response.raw.release_conn()
+    receive(response, limit, deadline, body.extend)
     return bytes(body)
+
+
+def receive(response: requests.Response, limit: int, deadline: float, take: Callable[[bytes], object]) -> None:
+    """Hands the body on as it comes: at most `limit` bytes after decoding, before `deadline`; else `Interrupted`.
+
+    deadline: on the monotonic clock. `read1` returns what has come, so that a server that sends a byte now and then
+    cannot outlast it.
+    """
+    received = 0
+    try:
+        while chunk := response.raw.read1(65536, decode_content=True):
+            received += len(chunk)
+            if received > limit:
+                raise Interrupted(Trouble(Unknown.TOO_LARGE, f"more than {limit} bytes"))
+            if time.monotonic() > deadline:
+                raise Interrupted(Trouble(Unknown.TIMEOUT, "the answer did not end in time"))
+            take(chunk)
+    except BaseException:
+        response.close()
+        raise
+    response.raw.release_conn()
+
+
+class HashedFile:
+    """An open file that is hashed while it is written; `restart` for another attempt."""
+
+    def __init__(self, file: IO[bytes], algorithm: str) -> None:
+        self._file = file
+        self._algorithm = algorithm
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was written."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.new(self._algorithm)
+
+    def write(self, chunk: bytes) -> None:
+        """Adds to the file."""
+        self._file.write(chunk)
+        self._hash.update(chunk)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what is in the file."""
+        return Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How the body of one answer is read. Only a 200 may be long, and only a 200 goes into a file."""
+
+    limit: int
+    deadline: float
+    into: HashedFile | None
+
+    def body(self, response: requests.Response) -> bytes:
+        """The body, empty where it went into the file."""
+        if response.status_code != 200:
+            return read_body(response, MAX_ERROR_BYTES, self.deadline)
+        if self.into is None:
+            return read_body(response, self.limit, self.deadline)
+        self.into.restart()
+        receive(response, self.limit, self.deadline, self.into.write)
+        return b""
 
 
 def trouble_of(error: requests.RequestException | urllib3.exceptions.HTTPError, limits: Limits) -> Trouble:
@@ -133,16 +272,20 @@ def redirect_target(response: requests.Response, declared_host: str) -> str:
 
     declared_host: the registry's `host[:port]`; one on loopback may send to another port of the same literal address.
     """
-    target = urljoin(response.url, response.headers.get("Location", ""))
-    here, there = urlsplit(response.url), urlsplit(target)
-    name = there.hostname or ""
-    same_loopback = is_loopback(declared_host) and name == declared_host.rsplit(":", 1)[0]
+    stated = response.headers.get("Location", "")
+    try:
+        target = urljoin(response.url, stated)
+        here, there = urlsplit(response.url), urlsplit(target)
+        name = there.hostname or ""
+    except ValueError:
+        raise Interrupted(Trouble(Unknown.REDIRECT, f"redirected to {shown(stated)}, which is no URL")) from None
+    same_loopback = is_loopback(declared_host) and name == urlsplit(f"//{declared_host}").hostname
     if same_loopback or there.netloc == here.netloc:
-        allowed = there.scheme == here.scheme or there.scheme == "https"
+        allowed = there.scheme in (here.scheme, "https")
     else:
         allowed = there.scheme == "https" and not _is_private(name)
     if not allowed:
-        raise Interrupted(Trouble(Unknown.REDIRECT, f"redirected to {there.scheme}://{there.netloc}"))
+        raise Interrupted(Trouble(Unknown.REDIRECT, f"redirected to {shown(f'{there.scheme}://{there.netloc}')}"))
     return target
 
 
