@@ -71,6 +71,7 @@ class BuildKit:
                 raise BuildFailed(f"{request.target}: the build did not end within {self._timeout:.0f} s")
             if ended.status != 0:
                 raise story.failure(request, ended.status)
+            story.refuse_other_platform(request)
             _normalise(Layout(folder), request)
 
 
@@ -236,6 +237,8 @@ def _images(layout: Layout, top: Descriptor) -> list[Descriptor]:
 
 _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
 _PLACE = re.compile(r"(\S+):(\d+)\Z")
+_OTHER_PLATFORM = "InvalidBaseImagePlatform: "
+"""https://docs.docker.com/reference/build-checks/invalid-base-image-platform/"""
 _SOLVE = "error: failed to solve: "
 _STEP = re.compile(r"\[[^\]]*\]")
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|.*\r(?!\Z)")
@@ -251,6 +254,7 @@ class _Story:
         self._unfinished: dict[str, bytes] = {}
         self._last: dict[str, deque[str]] = {}
         self._errors: dict[str, str] = {}
+        self._warnings: list[str] = []
         self._text: deque[str] = deque(maxlen=200)
 
     def read(self, line: str) -> None:
@@ -266,6 +270,9 @@ class _Story:
             self._step(vertex)
         for log in told.get("logs") or ():
             self._output(log["vertex"], base64.b64decode(log.get("data") or ""))
+
+        for warning in told.get("warnings") or ():
+            self._warnings.append(base64.b64decode(warning.get("short") or "").decode("utf-8", "replace"))
 
     def _step(self, vertex: Mapping[str, str]) -> None:
         step = vertex["digest"]
@@ -301,6 +308,15 @@ class _Story:
         told = text.rpartition(_SOLVE)[2] if _SOLVE in text else text.removeprefix("error: ")
         lines = [_clean(line) for line in told.strip().splitlines()] or [f"buildctl ended with status {status}"]
         return BuildFailed(f"{request.target}: {lines[0]}" + _indented(lines[1:][-SHOWN_LINES:]), where=where)
+
+    def refuse_other_platform(self, request: BuildRequest) -> None:
+        """`BuildFailed` where the base was taken for a platform it is not of: the image would carry the wrong name.
+
+        A base without an index is taken for any platform, with a warning.
+        """
+        for warning in self._warnings:
+            if warning.startswith(_OTHER_PLATFORM) and str(request.base) in warning:
+                raise BuildFailed(f"{request.target}: {_clean(warning.removeprefix(_OTHER_PLATFORM))}")
 
     def _place(self, request: BuildRequest) -> str:
         """`Dockerfile:line`, where the text shows a part of the Dockerfile."""

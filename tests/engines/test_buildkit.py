@@ -229,6 +229,30 @@ def test_a_platform_that_the_base_lacks_fails(builder: BuildKit, request_: Build
     assert "no match for platform" in told
 
 
+def test_a_base_of_one_platform_is_not_taken_for_another(
+    builder: BuildKit, request_: BuildRequest, tmp_path: Path, engine_bin: Path
+) -> None:
+    argv = [engine_bin / "crane", "digest", "--insecure", "--platform", "linux/amd64", str(request_.base)]
+    amd64 = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    alone = replace(request_, base=request_.base.repository.at(parse_digest(amd64)), platforms=(ARM64,))
+    assert failure(builder, alone, tmp_path) == (
+        f'codex-fedora: Base image {alone.base} was pulled with platform "linux/amd64", '
+        'expected "linux/arm64" for current build (line 2)'
+    )
+    built(builder, replace(alone, platforms=(AMD64,)), tmp_path / "out")
+
+
+def assert_gone(address: str) -> None:
+    folder = Path(address.removeprefix("unix://")).parent
+    assert not folder.exists()
+    assert str(folder) not in programs()
+    assert str(folder) not in Path("/proc/self/mounts").read_text()
+
+
+def programs() -> str:
+    return subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+
+
 class Cut(KeyboardInterrupt):
     """As Ctrl-C raises it."""
 
@@ -236,19 +260,14 @@ class Cut(KeyboardInterrupt):
 def test_a_buildkit_of_our_own_builds_and_leaves_nothing(
     env: Mapping[str, str], request_: BuildRequest, tmp_path: Path
 ) -> None:
-    before = set(Path("/tmp").glob("imagewright-*"))
     with buildkitd(env, plain_http=[request_.base.repository.host]) as address:
         built(BuildKit(address, env), request_, tmp_path / "out")
-        (folder,) = set(Path("/tmp").glob("imagewright-*")) - before
-    assert not folder.exists()
-    assert str(folder) not in subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    assert_gone(address)
 
 
 def test_a_buildkit_of_our_own_leaves_nothing_where_a_build_is_cut_off(
     env: Mapping[str, str], request_: BuildRequest, tmp_path: Path
 ) -> None:
-    before = set(Path("/tmp").glob("imagewright-*"))
-
     def cut(line: str) -> None:
         if "begun" in line:
             raise Cut
