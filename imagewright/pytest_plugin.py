@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -277,12 +278,23 @@ class Run:
 
     def pytest_sessionstart(self) -> None:
         if self.worker:
+            threading.Thread(target=self._end_with_controller, daemon=True).start()
             return
         if not self.config.option.collectonly:
             self._begin()
         chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
         if self.is_controller and not self.recorded and not self.config.option.collectonly:
             self._read_versions([one for one in chosen if isinstance(one, Pair)])
+
+    def _end_with_controller(self) -> None:
+        """Ends a worker of xdist, which would wait for a silent registry: ten seconds for pytest, or as an orphan."""
+        self.state.await_unlock()
+        os._exit(pytest.ExitCode.INTERRUPTED)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """xdist: lets the workers go before pytest waits for them."""
+        if self.is_controller:
+            self.state.unlock()
 
     def _read_versions(self, pairs: Sequence[Pair]) -> None:
         """xdist: versions, and what can be wrong with them, are the controller's, as a worker cannot end the run."""

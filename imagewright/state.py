@@ -53,6 +53,11 @@ class StateFolder:
             os.close(self._lock)
             self._lock = None
 
+    def await_unlock(self) -> None:
+        """Returns when the run that has the folder has ended, however it did, or has let go."""
+        with (self.folder / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+
     def begin(self, nonce: str, started: str, error: ImagewrightError | None = None) -> None:
         """Notes that a run started, and why it could not go on if so."""
         self.folder.mkdir(parents=True, exist_ok=True)

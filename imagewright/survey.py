@@ -4,10 +4,13 @@ Requests go out in waves: the manifests under tags, then what they name, then co
 twice is fetched once. What the documents amount to is `resolve`'s to say.
 """
 
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Self, TypeVar
 
 from imagewright.catalogue import Catalogue, Pair, Tool, refuse_collisions
 from imagewright.errors import Unanswered
@@ -31,6 +34,8 @@ from imagewright.tags import bases_in
 from imagewright.versions import Readings
 
 _WAIT_STEP = 2.0
+_A = TypeVar("_A")
+_R = TypeVar("_R")
 _AT_ONCE = 8
 
 
@@ -61,8 +66,8 @@ def list_bases(catalogue: Catalogue, client: Client) -> tuple[str, ...]:
 class Request:
     """What a survey is asked.
 
-    base_digests: bases to look at by digest instead of by tag. wait: seconds to wait for what is not there yet. now: the
-    time that the snapshot bears. nonce: makes a tag that cannot exist.
+    base_digests: bases to look at by digest instead of by tag. wait: seconds to wait for what is not there yet. now:
+    the time that the snapshot bears. nonce: makes a tag that cannot exist.
     """
 
     catalogue: Catalogue
@@ -154,6 +159,54 @@ def _base_reference(pair: Pair, digests: Mapping[str, Digest]) -> Reference:
     return pair.base.reference.repository.at(frozen) if frozen else pair.base.reference
 
 
+class _Pool:
+    """Threads for requests. Unlike those of `concurrent.futures` they do not outlive an interruption.
+
+    Who presses Ctrl-C does not want to wait until a silent registry's time is up.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._threads: list[threading.Thread] = []
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def submit(self, call: Callable[..., _R], *arguments: object) -> Future[_R]:
+        """Has a thread call it, once one is free."""
+        future: Future[_R] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(call(*arguments))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
+                future.set_exception(error)
+
+        self._work.put(work)
+        if len(self._threads) < self._size:
+            thread = threading.Thread(target=self._run, name=f"survey-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return future
+
+    def map(self, call: Callable[[_A], _R], each: Iterable[_A]) -> Iterator[_R]:
+        """The results for all of `each`, in their order; all are under way when this returns."""
+        futures = [self.submit(call, one) for one in each]
+        return (future.result() for future in futures)
+
+    def _run(self) -> None:
+        while work := self._work.get():
+            work()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for _thread in self._threads:
+            self._work.put(None)
+        if kind is None:
+            for thread in self._threads:
+                thread.join()
+
+
 class _Look:
     """Documents, `latest` tags and canaries seen so far; waves of requests through one client add to them."""
 
@@ -181,7 +234,7 @@ class _Look:
         latest: reference → the tag that should name the same digest, asked for once the digest is known.
         """
         chosen = list(dict.fromkeys(references))
-        with ThreadPoolExecutor(self._connections, thread_name_prefix="survey") as pool:
+        with _Pool(self._connections) as pool:
             birds = {one: pool.submit(self._client.manifest, one) for one in canaries}
             following: dict[Reference, Future[PointerObservation]] = {}
             while any(wave := self.documents.needed(chosen)):
