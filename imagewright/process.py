@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 _KEPT = 2**20
 """Bytes of each stream that are kept; what comes after is read and dropped."""
@@ -65,9 +66,8 @@ def run(
         _live.add(child.pid)
     try:
         if child.stdin:
-            with contextlib.suppress(BrokenPipeError):  # it does not want its input
-                child.stdin.write(stdin)
-                child.stdin.close()
+            # Beside the reading: a program that never takes its input must not outlive its time limit.
+            threading.Thread(target=_feed, args=(child.stdin, stdin), daemon=True).start()
         outputs, timed_out = _read(child, started + timeout, on_line)
     finally:
         end_group(child.pid)
@@ -134,6 +134,11 @@ def _await_end(child: subprocess.Popen[bytes], seconds: float) -> None:
         if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
             return
         time.sleep(0.01)
+
+
+def _feed(pipe: IO[bytes], content: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), pipe:  # it does not want its input
+        pipe.write(content)
 
 
 def end_group(leader: int) -> None:
