@@ -273,9 +273,25 @@ def parse(content: bytes, where: str) -> Report:
     return report
 
 
+_TEXTS = ("target", "tool", "base", "reference", "created")
+_TEXTS_OR_NULL = ("version", "digest", "base_digest", "recipe", "since")
+
+
+def _texts(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    listed = members[name]
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise TypeError(f"{name} is not a list of texts")
+    return tuple(listed)
+
+
 def _report(section: Mapping[str, Any]) -> Report:
     if not section["nonce"]:
         raise ValueError("no nonce")
+    for name in ("nonce", "catalogue", "started", "finished", "selection"):
+        if not isinstance(section[name], str):
+            raise TypeError(f"{name} is not a text")
+    if not isinstance(section["total"], int):
+        raise TypeError("total is not a number")
     return Report(
         nonce=section["nonce"],
         catalogue=section["catalogue"],
@@ -283,10 +299,10 @@ def _report(section: Mapping[str, Any]) -> Report:
         finished=section["finished"],
         selection=section["selection"],
         total=section["total"],
-        expected=tuple(section["expected"]),
-        partial=tuple(section["partial"]),
+        expected=_texts(section, "expected"),
+        partial=_texts(section, "partial"),
         excluded=tuple(section["excluded"]),
-        warnings=tuple(section["warnings"]),
+        warnings=_texts(section, "warnings"),
         bases=tuple(section["bases"]),
         versions=tuple(section["versions"]),
         records=tuple(_record(one) for one in section["verdicts"]),
@@ -294,6 +310,9 @@ def _report(section: Mapping[str, Any]) -> Report:
 
 
 def _record(members: Mapping[str, Any]) -> Record:
+    for name in _TEXTS + _TEXTS_OR_NULL:
+        if not isinstance(members[name], str | None) or (name in _TEXTS and members[name] is None):
+            raise TypeError(f"{name} of a verdict is not a text")
     state = State(members["verdict"])
     why = tuple(Reason.from_json(one) for one in members["reasons"])
     kinds = {State.FRESH: (), State.STALE: (reasons.Stale,), State.UNKNOWN: (reasons.Unknown,)}[state]
@@ -312,7 +331,7 @@ def _record(members: Mapping[str, Any]) -> Record:
         listed_before=members["listed_before"],
         state=state,
         reasons=why,
-        not_asked=tuple(members["not_asked"]),
+        not_asked=_texts(members, "not_asked"),
         since=members["since"],
         last_layer=members["last_layer"],
     )

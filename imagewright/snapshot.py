@@ -293,10 +293,15 @@ def load_reading(members: Mapping[str, Any]) -> Reading:
     via = members["via"]
     if via not in ("host", "given"):
         raise ValueError(f"a version cannot come from {via!r}")
+    tool, version, reason = members["tool"], members["version"], members["reason"]
+    if not isinstance(tool, str) or not isinstance(version, str | None):
+        raise TypeError("a tool or its version is not a text")
+    if (version is None) != bool(reason):
+        raise ValueError(f"{tool} has neither a version nor a reason, or both")
     return Reading(
-        tool=members["tool"],
-        version=members["version"],
-        reason=_unknown(members["reason"]) if members["reason"] else None,
+        tool=tool,
+        version=version,
+        reason=_unknown(reason) if reason else None,
         detail=members["detail"],
         via=via,
         seconds=members["seconds"],
