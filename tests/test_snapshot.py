@@ -163,6 +163,10 @@ unknowns = st.sampled_from(list(Unknown))
 labels = st.dictionaries(texts, texts, max_size=2)
 
 
+via = st.sampled_from(["host", "given"])
+seconds = st.integers(0, 10**6).map(lambda one: one / 1000)
+
+
 def tuples(of):
     return st.lists(of, max_size=2).map(tuple)
 
@@ -199,14 +203,9 @@ snapshots = st.builds(
     base_names=tuples(texts),
     warnings=tuples(texts),
     readings=tuples(
-        st.builds(
-            Reading,
-            tool=texts,
-            version=st.none() | texts,
-            reason=st.none() | unknowns,
-            detail=texts,
-            via=st.sampled_from(["host", "given"]),
-            seconds=st.integers(0, 10**6).map(lambda one: one / 1000),
+        st.one_of(
+            st.builds(Reading, tool=texts, version=version, reason=reason, detail=texts, via=via, seconds=seconds)
+            for version, reason in ((texts, st.none()), (st.none(), unknowns))
         )
     ),
     bases=tuples(st.builds(BaseSeen, name=texts, observation=whole | missing | unreachable)),

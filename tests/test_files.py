@@ -1,0 +1,87 @@
+"""A file is replaced as a whole, or stays as it was."""
+
+import resource
+import signal
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagewright.files import write_atomically
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_last_is_read(tmp_path, before, after):
+    path = tmp_path / "file"
+    write_atomically(path, before)
+    written = write_atomically(path, after)
+    assert path.read_bytes() == after
+    assert (written.st_size, written.st_ino) == (len(after), path.stat().st_ino)
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_can_be_read_by_others(tmp_path):
+    write_atomically(tmp_path / "file", b"x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture
+def almost_full():
+    """Files of this process can have at most 4096 bytes, as on a disk with no more room."""
+    limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_where_there_is_no_room_the_old_file_stays_and_nothing_is_left(tmp_path, almost_full, before):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(OSError, match="File too large"):
+        write_atomically(path, b"x" * 5000)
+    assert (path.read_bytes() if before is not None else None) == before
+    assert len(list(tmp_path.iterdir())) == (before is not None)
+
+
+def test_a_folder_in_the_files_place_stays_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "file", b"x")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_absent_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "absent" / "file", b"x")
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "file").symlink_to("other")
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "other").read_bytes() == b"other"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_reader_never_sees_half_of_a_file(tmp_path):
+    path, done = tmp_path / "file", threading.Event()
+    write_atomically(path, b"a" * 9999)
+    seen = set()
+
+    def reader():
+        while not done.is_set():
+            seen.add(path.read_bytes())
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    for letter in b"abcdefghij" * 5:
+        write_atomically(path, bytes([letter]) * 9999)
+    done.set()
+    thread.join()
+    assert {len(one) for one in seen} == {9999}
+    assert all(len(set(one)) == 1 for one in seen)

@@ -1,0 +1,295 @@
+"""What version a tool has: real scripts are run, and whatever is not exactly one version is a question left open."""
+
+import json
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagewright.catalogue import Tool
+from imagewright.errors import BadCatalogue, Exit
+from imagewright.reasons import Unknown
+from imagewright.snapshot import Reading
+from imagewright.versions import Readings, dump_file, environment, parse_output, read, read_file
+
+ENV = {"PATH": os.defpath, "LANG": "C"}
+
+
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        (b"1.2.3\n", "1.2.3"),
+        (b"1.2.3", "1.2.3"),
+        (b"1.2.3\r\n", "1.2.3"),
+        (b"v2.0.0-rc.1\n", "v2.0.0-rc.1"),
+        (b"3.10\n", "3.10"),
+        (b"0\n", "0"),
+        (b"2025_09", "2025_09"),
+    ],
+)
+def test_one_line_that_is_legal_in_a_tag_is_the_version(output, version):
+    assert parse_output(output) == (version, "")
+
+
+@pytest.mark.parametrize(
+    ("output", "wrong"),
+    [
+        (b"", "printed nothing"),
+        (b"\n", "printed nothing"),
+        (b"\r\n", "printed nothing"),
+        (b"1.2.3 \n", "printed '1.2.3 ', which is no version"),
+        (b" 1.2.3\n", "printed ' 1.2.3', which is no version"),
+        (b"1.2.3\r\r\n", r"printed '1.2.3\r', which is no version"),
+        (b"1.2.3\n1.2.4\n", "printed 2 lines, the first is '1.2.3'"),
+        (b"1.2.3\n\n", "printed 2 lines, the first is '1.2.3'"),
+        (b"npm warn\n1.2.3\n", "printed 2 lines, the first is 'npm warn'"),
+        (b"x" * 2**20, "printed 1048576 bytes"),
+        (b"1.2\x00.3\n", r"printed '1.2\x00.3', which is no version"),
+        (b"\x1b[32m1.2.3\n", r"printed '\x1b[32m1.2.3', which is no version"),
+        (b"1.2\xff\n", r"printed '1.2\\xff\n'"),
+        ("1.2.3é\n".encode(), r"printed '1.2.3\xe9\n'"),
+        ("\N{ARABIC-INDIC DIGIT ONE}".encode(), "printed '\N{ARABIC-INDIC DIGIT ONE}'"),
+        (b"$(id)\n", "printed '$(id)', which is no version"),
+        (b"`id`1\n", "printed '`id`1', which is no version"),
+        (b";rm -rf 1\n", "printed ';rm -rf 1', which is no version"),
+        (b"../../x1\n", "printed '../../x1', which is no version"),
+        (b"-rf1\n", "printed '-rf1', which is no version"),
+        (b"--help1\n", "printed '--help1', which is no version"),
+        (b"latest\n", "printed 'latest', which is no version"),
+        (b"null\n", "printed 'null', which is no version"),
+        (b"1.0+build\n", "printed '1.0+build', which is no version"),
+        (b"API rate limit exceeded 60\n", "printed 'API rate limit exceeded 60', which is no version"),
+        (b"<html>1</html>\n", "printed '<html>1</html>', which is no version"),
+    ],
+)
+def test_any_other_output_is_no_version(output, wrong):
+    assert parse_output(output) == (None, wrong)
+
+
+@given(st.binary(max_size=20))
+def test_an_output_is_a_version_or_says_what_is_wrong(output):
+    version, wrong = parse_output(output)
+    assert (version is None) == bool(wrong)
+    assert wrong.isprintable()
+    assert version is None or parse_output(version.encode()) == (version, "")
+
+
+@pytest.fixture
+def tool(tmp_path):
+    def make(script):
+        folder = tmp_path / "codex"
+        folder.mkdir(exist_ok=True)
+        content = script if isinstance(script, bytes) else script.encode()
+        (folder / "version.sh").write_bytes(content)
+        return Tool(name="codex", folder=folder)
+
+    return make
+
+
+def reading(made, timeout=20, env=ENV):
+    seen = read(made, timeout, env)
+    assert seen.tool == "codex"
+    return seen.version, seen.reason, seen.detail
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 1.2.3", ("1.2.3", None, "")),
+        ("#!/bin/bash\r\nif true; then\r\n  echo 1.2.3\r\nfi\r\n", ("1.2.3", None, "")),
+        ("echo noise >&2; echo 1.2.3", ("1.2.3", None, "")),
+        ("cat; echo 1.2.3", ("1.2.3", None, "")),
+        ("echo 1.2.3; sleep 60 &", ("1.2.3", None, "")),
+        (
+            "cat data.txt",
+            (None, Unknown.VERSION_FAILED, "exit status 1, it says 'cat: data.txt: No such file or directory'"),
+        ),
+        ("echo 1.2.3; exit 1", (None, Unknown.VERSION_FAILED, "exit status 1")),
+        (
+            "echo 1.2.3; echo first >&2; echo why >&2; exit 3",
+            (None, Unknown.VERSION_FAILED, "exit status 3, it says 'why'"),
+        ),
+        ("echo 1.2.3; kill -9 $$", (None, Unknown.VERSION_FAILED, "killed by signal 9")),
+        ("echo 1.2.3; kill -TERM $$", (None, Unknown.VERSION_FAILED, "killed by signal 15")),
+        (
+            "printf '\\033[31mbad\\n' >&2; exit 1",
+            (None, Unknown.VERSION_FAILED, r"exit status 1, it says '\x1b[31mbad'"),
+        ),
+        ("true", (None, Unknown.VERSION_FORMAT, "printed nothing")),
+        ("echo a; echo b", (None, Unknown.VERSION_FORMAT, "printed 2 lines, the first is 'a'")),
+        ("head -c 1000000 /dev/zero", (None, Unknown.VERSION_FORMAT, "printed 1000000 bytes")),
+    ],
+)
+def test_a_script_is_believed_only_if_it_ends_well_and_prints_a_version(tool, script, expected):
+    assert reading(tool(script)) == expected
+
+
+def test_a_tool_without_a_script_is_unknown(tmp_path):
+    tmp_path.joinpath("codex").mkdir()
+    expected = (None, Unknown.VERSION_FAILED, "there is no version.sh")
+    assert reading(Tool(name="codex", folder=tmp_path / "codex")) == expected
+
+
+def test_a_folder_in_the_scripts_place_is_no_script(tmp_path):
+    (tmp_path / "codex" / "version.sh").mkdir(parents=True)
+    expected = (None, Unknown.VERSION_FAILED, "there is no version.sh")
+    assert reading(Tool(name="codex", folder=tmp_path / "codex")) == expected
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def gone(pids):
+    """Whether they end within a moment: a killed process is there until its parent has seen it."""
+    for _ in range(50):
+        if not any(map(alive, pids)):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("trap", ["", "trap '' TERM INT HUP; "])
+def test_a_script_that_hangs_is_ended_with_all_its_processes(tool, tmp_path, trap):
+    pids = tmp_path / "pids"
+    script = f"{trap}echo $$ >> {pids}; (sleep 300 & echo $! >> {pids}; wait) & echo $! >> {pids}; sleep 300"
+    assert reading(tool(script), timeout=0.7) == (None, Unknown.VERSION_TIMEOUT, "did not end within 0.7 s")
+    found = [int(one) for one in pids.read_text().split()]
+    assert len(found) == 3
+    assert gone(found)
+
+
+def test_what_a_script_leaves_in_the_background_is_ended(tool, tmp_path):
+    pids = tmp_path / "pids"
+    started = time.monotonic()
+    assert reading(tool(f"sleep 300 & echo $! > {pids}; echo 1.0")) == ("1.0", None, "")
+    assert time.monotonic() - started < 10
+    assert gone([int(pids.read_text())])
+
+
+def test_a_script_sees_nothing_secret(tool):
+    given_to_us = {**ENV, "GH_TOKEN": "s1", "IMAGEWRIGHT_FORGE_TOKEN": "s2", "AWS_SECRET_ACCESS_KEY": "s3"}
+    script = 'env | grep -c "s[123]$"; echo "x"'
+    assert reading(tool(script), env=environment(given_to_us)) == (
+        None,
+        Unknown.VERSION_FORMAT,
+        "printed 2 lines, the first is '0'",
+    )
+    assert environment(given_to_us) == ENV
+
+
+def test_the_way_out_to_the_network_is_passed_on():
+    given_to_us = {"PATH": "/bin", "HTTPS_PROXY": "http://p", "no_proxy": "x", "SSL_CERT_FILE": "/c", "OTHER": "y"}
+    assert environment(given_to_us) == {
+        "PATH": "/bin",
+        "HTTPS_PROXY": "http://p",
+        "no_proxy": "x",
+        "SSL_CERT_FILE": "/c",
+    }
+
+
+def test_a_script_works_on_a_copy_of_its_folder(tool):
+    made = tool("cat data.txt; rm data.txt version.sh; touch new")
+    (made.folder / "data.txt").write_text("4.5.6\n")
+    assert reading(made) == ("4.5.6", None, "")
+    assert sorted(one.name for one in made.folder.iterdir()) == ["data.txt", "version.sh"]
+
+
+def test_each_tool_is_read_once_and_known_ones_never(tool, tmp_path):
+    made = tool(f"echo x >> {tmp_path}/runs; echo 1.0")
+    readings = Readings([Reading(tool="goose", version="9", via="given")], 20, ENV)
+    goose = Tool(name="goose", folder=tmp_path / "absent")
+    readings.start([made, goose])
+    first = readings.results([made, goose])
+    assert [(one.tool, one.version) for one in first] == [("codex", "1.0"), ("goose", "9")]
+    assert readings.results([goose, made]) == first[::-1]
+    assert readings.all_known()
+    readings.close()
+    assert (tmp_path / "runs").read_text() == "x\n"
+
+
+def test_closing_ends_what_is_still_being_read(tool, tmp_path):
+    readings = Readings([], 300, ENV)
+    readings.start([tool(f"echo $$ > {tmp_path}/pid; sleep 300")])
+    pid = tmp_path / "pid"
+    while not pid.is_file() or not pid.read_text().strip():
+        time.sleep(0.01)
+    readings.close()
+    assert gone([int(pid.read_text())])
+
+
+READINGS = [
+    Reading(tool="codex", version="0.77.0", seconds=1.5),
+    Reading(tool="goose", version=None, reason=Unknown.VERSION_FAILED, detail="exit status 1", via="given"),
+]
+
+
+def test_a_file_of_versions_is_read_back_equal(tmp_path):
+    (tmp_path / "v.json").write_bytes(dump_file(READINGS))
+    assert read_file(tmp_path / "v.json") == READINGS
+
+
+def refusal(path):
+    with pytest.raises(BadCatalogue) as caught:
+        read_file(path)
+    assert caught.value.exit is Exit.BAD_CATALOGUE
+    assert caught.value.where == str(path)
+    return caught.value.reason
+
+
+def test_a_file_of_versions_cut_anywhere_is_refused(tmp_path):
+    content = dump_file(READINGS).rstrip()
+    for length in range(len(content)):
+        (tmp_path / "v.json").write_bytes(content[:length])
+        assert refusal(tmp_path / "v.json").startswith("not a file of versions: ")
+
+
+MEMBERS = json.loads(dump_file(READINGS))["versions"][0]
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ([], "not a file of versions: TypeError('list indices must be integers or slices, not str')"),
+        ({}, "not a file of versions: KeyError('versions')"),
+        ({"versions": [{}]}, "not a file of versions: KeyError('via')"),
+        (
+            {"versions": [MEMBERS | {"via": "magic"}]},
+            "not a file of versions: ValueError(\"a version cannot come from 'magic'\")",
+        ),
+        (
+            {"versions": [MEMBERS | {"version": "$(id)"}]},
+            "codex: the version is '$(id)', which is no version",
+        ),
+        ({"versions": [MEMBERS | {"version": ""}]}, "codex: the version is nothing"),
+    ],
+)
+def test_a_damaged_file_of_versions_is_refused_with_what_is_wrong(tmp_path, document, reason):
+    (tmp_path / "v.json").write_text(json.dumps(document))
+    assert refusal(tmp_path / "v.json") == reason
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"versions": [MEMBERS | {"version": 3.10}]},
+        {"versions": [MEMBERS | {"version": None}]},
+        {"versions": [MEMBERS | {"tool": None}]},
+        {"versions": None},
+        {"versions": [7]},
+    ],
+)
+def test_what_is_no_reading_is_refused_without_a_traceback(tmp_path, document):
+    (tmp_path / "v.json").write_text(json.dumps(document))
+    assert refusal(tmp_path / "v.json")
+
+
+def test_an_absent_file_of_versions_is_refused(tmp_path):
+    assert refusal(tmp_path / "v.json") == "cannot be read: No such file or directory"
