@@ -500,12 +500,14 @@ class Run:
         failed = terminalreporter.stats.pop("failed", [])
         for report in failed:
             kind = next((one.kind for one in _findings(report) if not one.is_crash), "failed")
-            terminalreporter.stats.setdefault(kind, []).append(report)
+            terminalreporter._add_stats(kind, [report])  # noqa: SLF001 - so that the last line has them after -x, too
         yield
         if self.section is None:
             return
         terminalreporter.section("imagewright", sep="=")
-        for line in render.report_lines(self.section):
+        judged = {one.target for one in self.section.records}
+        unjudged = [one for key, found in self.findings.items() if key not in judged for one in found]
+        for line in render.report_lines(self.section, unjudged):
             terminalreporter.write_line(line.text, **({line.colour: True} if line.colour else {}))
         terminalreporter.write_line(
             self.unwritten or render.next_step(self.section, self._shown(self.report_path)), red=bool(self.unwritten)

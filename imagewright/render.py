@@ -1,6 +1,6 @@
 """How results look to a person: lines of text from values. Without I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -11,7 +11,11 @@ from imagewright.verdict import NOT_ASKED, RIGHT, STALE, UNKNOWN, Finding, State
 
 _GLYPHS = {State.FRESH: "✓", State.STALE: "✗", State.UNKNOWN: "?"}
 _COLOURS = {State.FRESH: "green", State.STALE: "red", State.UNKNOWN: "yellow"}
-_AT_MOST = 40
+_MANY = 5
+"""More than so many with one cause share a line."""
+
+_NAMES = 8
+"""Names on such a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +26,68 @@ class Line:
     colour: str = ""
 
 
-def report_lines(report: Report) -> Iterator[Line]:
-    """What is not fresh and why, then the counts."""
+def report_lines(report: Report, unjudged: Iterable[Finding] = ()) -> Iterator[Line]:
+    """What is not fresh and why, then the counts. unjudged: what was found about targets that got no verdict."""
     not_fresh = [one for one in report.records if one.state is not State.FRESH]
-    order = {State.UNKNOWN: 0, State.STALE: 1, State.FRESH: 2}
-    not_fresh.sort(key=lambda one: order[one.state])
+    not_fresh.sort(key=lambda one: one.state is State.STALE)
     width = max((len(one.target) for one in not_fresh), default=0)
     for group in _alike(not_fresh):
         yield from _record_lines(group, width)
+    yield from _unjudged_lines(unjudged)
     yield from (Line(f"warning: {one}", "yellow") for one in report.warnings)
-    for one in report.excluded:
-        yield Line(f"  {one['target']}: excluded, {one['because']}")
+    whys = dict.fromkeys(one["because"] for one in report.excluded)
+    for why in whys:
+        names = [one["target"] for one in report.excluded if one["because"] == why]
+        yield Line(f"- {_some(names)}  excluded: {why}")
     if report.partial:
-        yield Line(f"{len(report.partial)} targets were only asked some of the checks: no verdict about them")
-    unjudged = len(report.expected) - len(report.records)
-    if unjudged:
-        yield Line(f"{unjudged} targets have no verdict: not all of their checks ended", "red")
-    yield Line(counts(report), _COLOURS[worst(report)])
+        yield Line(f"{_targets(len(report.partial))} asked only some of the checks: no verdict")
+    if missing := len(report.expected) - len(report.records):
+        yield Line(f"{_targets(missing)} without a verdict: not all of their checks ended", "red")
+    if report.expected:
+        yield Line(counts(report), _COLOURS[worst(report)])
 
 
-def _alike(records: list[Record]) -> list[list[Record]]:
-    """Records in order, many with the very same reasons put together: an outage is one cause, not a page of lines."""
-    groups = [list(group) for _, group in groupby(records, key=lambda one: (one.state, one.reasons))]
-    return [part for group in groups for part in ([group] if len(group) > _AT_MOST // 8 else [[one] for one in group])]
+def _alike(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in order, many with the same cause put together: an outage is one cause, not a page of lines."""
+    groups: dict[tuple[State, tuple[str, ...]], list[Record]] = {}
+    for one in records:
+        groups.setdefault((one.state, tuple(_told(one))), []).append(one)
+    for group in groups.values():
+        yield from [group] if len(group) > _MANY else [[one] for one in group]
+
+
+def _told(record: Record) -> list[str]:
+    """Its reasons, the same for all targets where only their names differ."""
+    return [text.replace(record.target, "<target>") for text in reason_texts(record.reasons)]
 
 
 def _record_lines(group: list[Record], width: int) -> Iterator[Line]:
-    first = group[0]
+    first, colour = group[0], _COLOURS[group[0].state]
     head = f"{_GLYPHS[first.state]} {first.target:<{width}}  {first.state.value:<7}  "
     if len(group) > 1:
-        names = ", ".join(one.target for one in group)
-        head = f"{_GLYPHS[first.state]} {len(group)} targets  {first.state.value}  "
-        yield Line(f"{head}{names if len(names) < 200 else names[:200] + ' …'}", _COLOURS[first.state])
-        head = "  "
-    indent = " " * (len(head) if len(group) == 1 else 4)
+        names = _some([one.target for one in group])
+        yield Line(f"{_GLYPHS[first.state]} {_targets(len(group))} {first.state.value}: {names}", colour)
+        yield from (Line(f"    {text}", colour) for text in _told(first))
+        return
     for at, text in enumerate(reason_texts(first.reasons)):
-        yield Line((head if at == 0 and len(group) == 1 else indent) + text, _COLOURS[first.state])
+        yield Line((" " * len(head) if at else head) + text, colour)
+
+
+def _unjudged_lines(found: Iterable[Finding]) -> Iterator[Line]:
+    states = {STALE: State.STALE, UNKNOWN: State.UNKNOWN}
+    for one in found:
+        if state := states.get(one.kind):
+            for text in reason_texts(one.reasons):
+                yield Line(f"{_GLYPHS[state]} {one.target}  {one.check.removeprefix('test_')}: {text}", _COLOURS[state])
+
+
+def _targets(count: int) -> str:
+    return "1 target" if count == 1 else f"{count} targets"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def worst(report: Report) -> State:
@@ -74,12 +104,16 @@ def counts(report: Report) -> str:
         return "no targets: the bases could not be listed"
     of = "" if len(report.expected) == report.total else f" of {report.total}"
     found = ", ".join(f"{count} {state.value}" for state, count in report.counts().items())
-    return f"{len(report.expected)}{of} targets: {found}"
+    return f"{len(report.expected)}{of} {'target' if report.total == 1 else 'targets'}: {found}"
 
 
 def next_step(report: Report, path: str) -> str:
     """Where the report is and what to do next."""
     state = worst(report)
+    if not report.expected:
+        return f"report: {path}; next, for verdicts: pytest checks/"
+    if len(report.records) < len(report.expected):
+        return f"report: {path}; next, as this run did not come to its end: pytest checks/"
     if state is State.FRESH:
         return f"report: {path}; nothing to do"
     if state is State.STALE or any(one.state is State.STALE for one in report.records):
