@@ -456,7 +456,8 @@ def test_a_token_at_its_end_is_replaced_once_whatever_the_threads(
         found = list(pool.map(client.manifest, [reference] * 16))
     assert all(isinstance(one, Document) for one in found)
     assert len(registry.tokens) == 2
-    assert {one[2] for one in registry.seen[-16:]} == {"Bearer token-2"}
+    answered = [one[2] for one in registry.seen if one[3] == 200]
+    assert answered == ["Bearer token-1"] + ["Bearer token-2"] * 16
 
 
 def test_a_server_that_refuses_its_own_tokens_is_asked_twice_and_no_more(
@@ -706,7 +707,7 @@ def stranger(tmp_path: Path) -> Iterator[Stranger]:
 
 @pytest.mark.parametrize(
     "realm",
-    ["http://localhost:{port}/token", "http://127.0.0.2:{port}/token", "https://evil.example/token", "text", ""],
+    ["http://localhost:{port}/token", "http://127.0.0.2:{port}/token", "https://evil.example/token", "text"],
 )
 def test_a_realm_that_is_not_declared_sees_no_request(
     guard: Callable[..., Guarded], connect: Callable[..., Client], home: Home, stranger: Stranger, realm: str
