@@ -32,10 +32,12 @@ class Documents:
     def __init__(self) -> None:
         self._manifests: dict[Reference, Read | Absent | Trouble] = {}
         self._configs: dict[Reference, Config | Absent | Trouble] = {}
+        self._sizes: dict[Reference, int] = {}
 
     def put_manifest(self, reference: Reference, answer: Document | Absent | Trouble) -> None:
         """Keeps what a registry answered to the question for a manifest."""
         if isinstance(answer, Document):
+            self._sizes[reference] = len(answer.body)
             try:
                 self._manifests[reference] = Read(answer.digest, parse_manifest(answer.body, answer.media_type))
             except BadDocument as error:
@@ -46,6 +48,7 @@ class Documents:
     def put_config(self, reference: Reference, answer: Document | Absent | Trouble) -> None:
         """Keeps what a registry answered to the question for a configuration."""
         if isinstance(answer, Document):
+            self._sizes[reference] = len(answer.body)
             try:
                 self._configs[reference] = parse_config(answer.body)
             except BadDocument as error:
@@ -150,6 +153,7 @@ class Documents:
             at = reference.repository.at(child.digest)
             match self._manifests[at]:
                 case Read() as inner:
+                    self._check_size(at, child, f"{_stated(child)}: ")
                     yield from self._parts(at, inner, child, depth + 1, warnings)
                 case Absent():
                     yield Gone(platform=_stated(child), digest=child.digest)
@@ -162,12 +166,14 @@ class Documents:
         where = f"{_stated(entry)}: " if entry and entry.platform else ""
         if manifest.config is None:
             raise _Hole(Trouble(Unknown.MALFORMED, f"{where}an artifact, not an image"))
-        match self._configs[reference.repository.at(manifest.config.digest)]:
+        at = reference.repository.at(manifest.config.digest)
+        match self._configs[at]:
             case Absent():
                 return Gone(platform=_stated(entry), digest=digest)
             case Trouble(reason, detail):
                 raise _Hole(Trouble(reason, f"{where}configuration: {detail}"))
             case config:
+                self._check_size(at, manifest.config, f"{where}configuration: ")
                 if config.diff_ids is None or len(config.diff_ids) != len(manifest.layers):
                     count = 0 if config.diff_ids is None else len(config.diff_ids)
                     detail = f"{where}{len(manifest.layers)} layers, but {count} diff ids"
@@ -182,6 +188,11 @@ class Documents:
                     labels=config.labels,
                     created=config.created,
                 )
+
+    def _check_size(self, reference: Reference, described: Descriptor, where: str) -> None:
+        if self._sizes[reference] != described.size:
+            detail = f"{where}{self._sizes[reference]} bytes, but its descriptor says {described.size}"
+            raise _Hole(Trouble(Unknown.INTEGRITY, detail))
 
 
 def _stated(entry: Descriptor | None) -> Platform:
