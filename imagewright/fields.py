@@ -209,6 +209,8 @@ def from_toml(content: bytes, file: str) -> Node:
         raise BadCatalogue(f"not UTF-8 at byte {error.start}", where=file) from None
     except tomllib.TOMLDecodeError as error:
         raise BadCatalogue(f"not TOML: {error}", remedy="Mend the syntax there.", where=file) from None
+    except RecursionError:
+        raise BadCatalogue("nested too deep", where=file) from None
     return _toml_node(document, file, _toml_lines(decoded), ())
 
 

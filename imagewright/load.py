@@ -1,6 +1,7 @@
 """Settings and catalogue from files and environment, read once, strictly, every mistake at once."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -48,7 +49,7 @@ def _hold(node: Node) -> dict[str, str]:
         if not colon or not why.strip():
             raise ValueError("each entry reads 'name: why'")
         held[name.strip()] = why.strip()
-    return held
+    return dict(sorted(held.items()))
 
 
 def _repository(node: Node) -> str:
@@ -136,7 +137,7 @@ def _settings_node(root: Path) -> Node:
         return fields.from_toml(own.read_bytes(), own.name)
     if project.is_file():
         tool = fields.from_toml(project.read_bytes(), project.name).value.get("tool")
-        if tool and "imagewright" in tool.value:
+        if tool and isinstance(tool.value, dict) and "imagewright" in tool.value:
             return tool.value["imagewright"]  # type: ignore[no-any-return]
     raise BadCatalogue(
         f"there are no settings in {root}",
@@ -168,6 +169,8 @@ def _overridden(node: Node, environ: Mapping[str, str], problems: Problems) -> N
             value = [Node(one.strip(), place) for one in value.split(",") if one.strip()]
         if table:
             inner = members.get(table, Node({}, place))
+            if not isinstance(inner.value, dict):
+                continue  # it is no table, and said to be none when it is read
             members[table] = Node({**inner.value, key: Node(value, place)}, inner.place)
         else:
             members[key] = Node(value, place)
@@ -187,8 +190,11 @@ def _keywords(read: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _registries(node: Node, problems: Problems) -> dict[str, HostSettings]:
+    if not isinstance(node.value, dict):
+        problems.add(node.place, "registries is not a table")
+        return {}
     made = {}
-    for host, member in (node.value if isinstance(node.value, dict) else {}).items():
+    for host, member in sorted(node.value.items()):
         try:
             name = parse_host(host)
         except BadName as error:
@@ -208,7 +214,7 @@ def _bases(node: Node, registry: str, problems: Problems) -> BasesSettings | Non
     tables = {name: member for name, member in node.value.items() if isinstance(member.value, dict)}
     read = fields.read(_without(node, set(tables)), _BASES, problems, "bases")
     single = {}
-    for name, member in tables.items():
+    for name, member in sorted(tables.items()):
         inner = fields.read(member, {"platforms": _PLATFORMS}, problems, f"bases.{name}")
         if inner.get("platforms") == ():
             problems.add(
@@ -312,8 +318,9 @@ def _tool(folder: Path, tools: Path, problems: Problems) -> Tool | None:
 
 def _refuse_leaving_links(folder: Path, root: Path, problems: Problems) -> None:
     inside = root.resolve()
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+    for path in (folder, *sorted(folder.rglob("*"))):
+        # realpath, because resolve raises for a link that leads to itself
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
             problems.add(
                 str(path.relative_to(root)), f"a link that leaves the project, to {shown(str(path.readlink()))}"
             )
@@ -325,13 +332,13 @@ def _hash(settings: Settings, folder: Path) -> str:
     for one in fields_of(settings):
         sha256.update(f"{one.name}={getattr(settings, one.name)!r}\0".encode())
     for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
+        relative = os.fsencode(path.relative_to(folder).as_posix())
         if path.is_symlink():
-            kind, content = "link", str(path.readlink()).encode()
+            kind, content = b"link", os.fsencode(path.readlink())
         elif path.is_file():
-            kind = "program" if path.stat().st_mode & 0o100 else "file"
+            kind = b"program" if path.stat().st_mode & 0o100 else b"file"
             content = path.read_bytes()
         else:
             continue
-        sha256.update(f"{kind} {len(content)} {relative}\0".encode() + content)
+        sha256.update(b"%b %d %b\0%b" % (kind, len(content), relative, content))
     return sha256.hexdigest()
