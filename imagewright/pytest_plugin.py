@@ -69,11 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if project is None:
         return
     option = config.option
-    path = f"{DEFAULT}/{REPORT}" if option.json_report_file == ".report.json" else option.json_report_file
+    path = project / DEFAULT / REPORT
+    if hasattr(config, "workerinput"):
+        path = Path(config.workerinput["report"])
+    elif option.json_report_file != ".report.json":
+        path = config.invocation_params.dir / option.json_report_file
     # Our report takes the place of the plugin's own: the same document with our section, written as a whole.
     option.json_report, option.json_report_file = False, None
     option.json_report_omit = ["log", "streams", "collectors", "keywords"]
-    run = Run(config, project, project / (path or f"{DEFAULT}/{REPORT}"))
+    run = Run(config, project, path)
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "imagewright-run")
     config.pluginmanager.register(JSONReportWorker(config) if run.worker else _OurReport(config, run))
@@ -321,6 +325,7 @@ class Run:
         known = self.recorded.readings if self.recorded else self.readings.results(self._tools_asked_for())
         node.workerinput.update(
             nonce=self.nonce,
+            report=str(self.report_path),
             bases=list(self.base_names) if isinstance(self.base_names, tuple) else self.base_names,
             readings=[snapshot.dump_reading(one) for one in known],
         )

@@ -497,14 +497,14 @@ def test_misuse_ends_with_pytests_code_for_it_and_one_sentence(family: World, ca
 
 
 def test_options_from_the_environment_and_a_report_elsewhere(family: World) -> None:
-    ran = family.spawn(PYTEST_ADDOPTS=f"--tool=codex --json-report-file={family.root}/out/report.json")
+    ran = family.spawn(PYTEST_ADDOPTS="-n 2 --tool=codex --json-report-file=../out/report.json")
 
     assert ran.code == 0
     assert ran.report is None
     assert not (family.project / ".imagewright").exists()
     found = parse((family.root / "out" / "report.json").read_bytes(), "report.json")
     assert found.expected == ALL[:2]
-    assert {one.name for one in (family.root / "out").iterdir()} - {"lock"} == {
+    assert {one.name for one in (family.root / "out").iterdir()} - {"lock", "lock-workers"} == {
         "last-good.json", "report.json", "run.json", "snapshot.json",
     }  # fmt: skip
 
