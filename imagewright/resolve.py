@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from imagewright.documents import BadDocument, Config, Descriptor, Index, Manifest, parse_config, parse_manifest
 from imagewright.names import Digest, Platform, Reference
@@ -10,6 +11,8 @@ from imagewright.registry.answers import Absent, Document, Trouble
 from imagewright.snapshot import Gone, Image, Missing, Observation, Published, Unreachable
 
 MAX_DEPTH = 3
+MAX_DOCUMENTS = 400
+"""Of one image. A few small indexes that name each other 64 times over would be 262,144 platforms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,45 +69,34 @@ class Documents:
         manifests: dict[Reference, None] = {}
         configs: dict[Reference, None] = {}
         for reference in references:
-            for wanted, is_config in self._unread(reference, 0):
-                (configs if is_config else manifests)[wanted] = None
+            for wanted, is_config in islice(self._under(reference, 0), MAX_DOCUMENTS):
+                if wanted not in (self._configs if is_config else self._manifests):
+                    (configs if is_config else manifests)[wanted] = None
         return list(manifests), list(configs)
 
-    def _unread(self, reference: Reference, depth: int) -> Iterator[tuple[Reference, bool]]:
-        if reference not in self._manifests:
-            yield reference, False
-            return
-        read = self._manifests[reference]
+    def _under(self, reference: Reference, depth: int) -> Iterator[tuple[Reference, bool]]:
+        """A reference and every document under it, as far as they have been read; whether it is a configuration."""
+        yield reference, False
+        read = self._manifests.get(reference)
         if not isinstance(read, Read):
             return
         if isinstance(read.document, Manifest):
-            config = read.document.config
-            if config and reference.repository.at(config.digest) not in self._configs:
-                yield reference.repository.at(config.digest), True
+            if read.document.config:
+                yield reference.repository.at(read.document.config.digest), True
         elif depth < MAX_DEPTH:
             for entry in read.document.entries:
                 if not entry.is_attestation:
-                    yield from self._unread(reference.repository.at(entry.digest), depth + 1)
+                    yield from self._under(reference.repository.at(entry.digest), depth + 1)
 
     def forget(self, references: Iterable[Reference]) -> None:
         """Drops what some references were answered with, and every absence under them: it is asked for again."""
         for reference in references:
-            for absent in list(self._absent_under(reference, 0)):
-                self._manifests.pop(absent, None)
-                self._configs.pop(absent, None)
+            for one, is_config in list(islice(self._under(reference, 0), MAX_DOCUMENTS)):
+                if is_config and isinstance(self._configs.get(one), Absent):
+                    del self._configs[one]
+                elif not is_config and isinstance(self._manifests.get(one), Absent):
+                    del self._manifests[one]
             self._manifests.pop(reference, None)
-
-    def _absent_under(self, reference: Reference, depth: int) -> Iterator[Reference]:
-        read = self._manifests.get(reference)
-        if isinstance(read, Absent):
-            yield reference
-        elif isinstance(read, Read) and isinstance(read.document, Manifest):
-            config = read.document.config
-            if config and isinstance(self._configs.get(at := reference.repository.at(config.digest)), Absent):
-                yield at
-        elif isinstance(read, Read) and isinstance(read.document, Index) and depth < MAX_DEPTH:
-            for entry in read.document.entries:
-                yield from self._absent_under(reference.repository.at(entry.digest), depth + 1)
 
     def observation(self, reference: Reference) -> Observation:
         """What the documents under a reference amount to, once nothing of it is needed any more."""
@@ -121,6 +113,8 @@ class Documents:
                     return Unreachable(reference=reference, reason=hole.trouble.reason, detail=hole.trouble.detail)
 
     def _published(self, reference: Reference, read: Read) -> Published:
+        if next(islice(self._under(reference, 0), MAX_DOCUMENTS, None), None):
+            raise _Hole(Trouble(Unknown.TOO_LARGE, f"it consists of more than {MAX_DOCUMENTS} documents"))
         warnings: list[str] = []
         parts = list(self._parts(reference, read, None, 0, warnings))
         index = read.document if isinstance(read.document, Index) else None
