@@ -121,8 +121,10 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
                 if digest and one.repository.host == settings.repository.host
             ][:1]
             still_impossible = settings.repository.tagged(parse_tag(f"imagewright-canary-{request.nonce}-2"))
-            second.again(doubtful, latest, canaries=[still_impossible, *neighbours])
+            second.again(doubtful, latest)
             listed = client.tags(settings.repository)
+            # Last: they vouch for what was said before them.
+            second.at((), canaries=[still_impossible, *neighbours])
         trust = _Trust(
             bootstrap=settings.bootstrap,
             canary=trust.canary
@@ -252,12 +254,10 @@ class _Look:
             self.pointers.update((tag, future.result()) for tag, future in following.items())
             self._canaries.update((one, future.result()) for one, future in birds.items())
 
-    def again(
-        self, references: Sequence[Reference], latest: Mapping[Reference, Reference], canaries: Iterable[Reference] = ()
-    ) -> None:
+    def again(self, references: Sequence[Reference], latest: Mapping[Reference, Reference]) -> None:
         """Fetches what is under `references` once more, and whatever was absent before."""
         self.documents.forget(references)
-        self.at(references, latest, canaries)
+        self.at(references, latest)
 
     def doubtful(self, references: Iterable[Reference]) -> list[Reference]:
         """The references under which something is absent."""
