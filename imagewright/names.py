@@ -101,7 +101,7 @@ def parse_folder_name(text: str) -> str:
 def is_loopback(host: str) -> bool:
     """Whether `host[:port]` is this machine, literally: only there plain HTTP is the default."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name == "localhost" or name == "[::1]" or re.match(r"127\.\d+\.\d+\.\d+\Z", name) is not None
+    return name in ("localhost", "[::1]") or re.match(r"127\.\d+\.\d+\.\d+\Z", name) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

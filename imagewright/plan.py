@@ -143,7 +143,7 @@ def _build(record: Record) -> Build:
 
 def key(target: str, version: str, base_digest: str, recipe: str) -> str:
     """The identity of a piece of work: 16 hex digits."""
-    return hashlib.sha256("\n".join((target, version, base_digest, recipe)).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{target}\n{version}\n{base_digest}\n{recipe}".encode()).hexdigest()[:16]
 
 
 def dump(plan: Plan) -> bytes:

@@ -5,7 +5,6 @@ worker surveys under a lock, the others read what it saw.
 """
 
 import argparse
-import ast
 import contextlib
 import json
 import os
@@ -21,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
-from imagewright import process, reasons, render, snapshot, survey, verdict
+from imagewright import process, reasons, render, snapshot, suite, survey, verdict
 from imagewright.catalogue import Excluded, Pair, Tool, refuse_collisions
 from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
 from imagewright.files import write_atomically
@@ -29,7 +28,7 @@ from imagewright.load import load_catalogue
 from imagewright.names import BadName, Digest, parse_digest
 from imagewright.recipe import BUILDKIT, Recipes
 from imagewright.registry.client import Client
-from imagewright.report import EXISTS, NO_BASES, SECTION, Evidence, Report, assemble
+from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble
 from imagewright.report import dump as dump_section
 from imagewright.settings import surroundings
 from imagewright.snapshot import Observation, PointerObservation, Published, Reading, Snapshot, TargetSeen
@@ -37,8 +36,7 @@ from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome, Reason
 from imagewright.versions import Readings, environment, parse_output, read_file
 
-PROPERTY = "imagewright"
-CHECKS = "checks"
+CHECKS = suite.FOLDER
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -107,15 +105,6 @@ def _project(config: pytest.Config) -> Path | None:
     return folder.parent if folder and folder.is_dir() else None
 
 
-def checks_in(folder: Path) -> tuple[str, ...]:
-    """The names of all checks in a folder, read from the source: what a run leaves out must not go unnoticed."""
-    names = []
-    for file in sorted(folder.rglob("test_*.py")):
-        tree = ast.parse(file.read_bytes(), str(file))
-        names += [one.name for one in tree.body if isinstance(one, ast.FunctionDef) and one.name.startswith("test")]
-    return tuple(sorted(names))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlisted:
     """Stands in for all pairs where the bases could not be listed."""
@@ -162,7 +151,7 @@ class Run:
         self.section: Report | None = None
         self.unwritten = ""
         try:
-            self.checks = checks_in(project / CHECKS)
+            self.checks = tuple(suite.promises(project))
             self.catalogue = load_catalogue(project, self.environ)
             self.recipes = Recipes(self.catalogue.settings.label_prefix)
             self.given = self._given_readings()

@@ -18,6 +18,9 @@ from imagewright.verdict import Finding, Reason, State, Verdict, judge
 
 SCHEMA = 1
 SECTION = "imagewright"
+PROPERTY = "imagewright"
+"""The property of a test under which its finding stands."""
+
 NO_BASES = "bases"
 """Stands for all targets where the bases could not be listed."""
 
@@ -377,10 +380,6 @@ def _refuse_unaccounted(report: Report, where: str) -> None:
 def _some(problems: Sequence[str], limit: int = 3) -> str:
     rest = len(problems) - limit
     return "; ".join(problems[:limit]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-PROPERTY = SECTION
-"""The property of a test under which its finding stands."""
 
 
 def findings(content: bytes, target: str) -> list[Finding]:

@@ -62,7 +62,7 @@ class Reason:
         return cls(code=CODES[members["code"]], **texts)
 
 
-class Outcome(Exception):  # noqa: N818 - not an error: the outcome of a check
+class Outcome(Exception):
     """What a check found, unless it simply returns. kind: as recorded. reasons: none where the check was not asked."""
 
     kind = ""

@@ -33,9 +33,7 @@ def test_reasons_has_a_section_for_each_code_with_its_meaning_and_remedy() -> No
 def settings_in_docs() -> dict[str, list[str]]:
     project, _, tool = READ["docs/settings.md"].partition("\n# `tools/<tool>/`\n")
     tables = {"": project.partition("\n## ")[0]}
-    tables |= {
-        name: text for name, text in re.findall(r"^## `(.+?)`\n(.*?)(?=^## |\Z)", project, re.MULTILINE | re.DOTALL)
-    }
+    tables |= dict(re.findall(r"^## `(.+?)`\n(.*?)(?=^## |\Z)", project, re.MULTILINE | re.DOTALL))
     listed = {name: re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE) for name, text in tables.items()}
     fields = tool.partition("| field of `tool.yaml`")[2]
     rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", fields, re.MULTILINE)

@@ -166,7 +166,7 @@ class World:
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", *_with_checks(arguments)],
             cwd=self.project,
-            env=os.environ | environ,  # noqa: TID251 - a process like a person's
+            env=os.environ | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

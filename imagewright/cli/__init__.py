@@ -52,7 +52,7 @@ class _Verbs(click.Group):
 @click.version_option(package_name="imagewright")
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
 @click.pass_context
-def main(context: click.Context, no_input: bool) -> None:
+def main(context: click.Context, no_input: bool) -> None:  # noqa: ARG001 - nothing asks yet
     """Keep families of container images right: `pytest checks/` shows what is not, these verbs mend it.
 
     \b
@@ -95,7 +95,7 @@ def run() -> NoReturn:
     _leave(int(code))
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 

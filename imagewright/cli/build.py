@@ -168,7 +168,8 @@ def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequenc
     bases = look_at(client, {job.base for job in jobs if job.action == "build"})
     receipts: dict[str, Receipt] = {}
     with ExitStack() as stack:
-        builders = stack.enter_context(engines(catalogue.settings, place, client, {job.pair.tool for job in jobs if job.action == "build"}))
+        tools = {job.pair.tool for job in jobs if job.action == "build"}
+        builders = stack.enter_context(engines(catalogue.settings, place, client, tools))
         worker = _Worker(catalogue.settings, place, builders)
         pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="build"))
         running: dict[Future[Work], Job] = {}
