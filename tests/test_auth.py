@@ -614,7 +614,7 @@ def test_one_repository_that_needs_a_login_does_not_close_the_others(
         ),
     ],
 )
-def test_a_token_server_that_gives_no_token_leaves_the_question_open(  # noqa: PLR0917 - a table
+def test_a_token_server_that_gives_no_token_leaves_the_question_open(
     guard: Callable[..., Guarded],
     connect: Callable[..., Client],
     answer: Answer,

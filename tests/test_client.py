@@ -271,7 +271,7 @@ LYING_HEADER = f"the bytes have digest {DIGEST}, stated in the answer was {NOWHE
         (False, document(b"no gzip", **{"Content-Encoding": "gzip"}), Unknown.GARBAGE, "the answer ended too early", 2),
     ],
 )
-def test_what_is_no_evidence_is_asked_for_as_often_as_the_table_says(  # noqa: PLR0917 - a table
+def test_what_is_no_evidence_is_asked_for_as_often_as_the_table_says(
     serve: Callable[..., Host],
     connect: Callable[..., Client],
     by_digest: bool,
