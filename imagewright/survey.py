@@ -14,11 +14,12 @@ from typing import Self, TypeVar
 
 from imagewright.catalogue import Catalogue, Pair, Tool, refuse_collisions
 from imagewright.errors import Unanswered
-from imagewright.names import Digest, Reference, Tag, parse_tag
+from imagewright.names import Digest, Reference, Repository, Tag, parse_tag
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import NAME_UNKNOWN, Absent, Document, NotModified, Trouble
 from imagewright.registry.client import Client
 from imagewright.resolve import Documents
+from imagewright.settings import Settings
 from imagewright.snapshot import (
     BaseSeen,
     Missing,
@@ -78,10 +79,29 @@ class Request:
     now: str
     nonce: str
 
+    @property
+    def settings(self) -> Settings:
+        """The project's settings."""
+        return self.catalogue.settings
+
+    @property
+    def repository(self) -> Repository:
+        """Where the targets are."""
+        return self.catalogue.settings.repository
+
 
 def tools_of(pairs: Iterable[Pair]) -> tuple[Tool, ...]:
     """The tools of some pairs, each once, in order."""
     return tuple({pair.tool.name: pair.tool for pair in pairs}.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What is to be looked at. bases: by name. targets: by key, those whose version is known. latest: of each target."""
+
+    bases: Mapping[str, Reference]
+    targets: Mapping[str, Reference]
+    latest: Mapping[Reference, Reference]
 
 
 def survey(request: Request, readings: Readings, connect: Callable[[], Client]) -> Snapshot:
@@ -90,50 +110,21 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
     connect: makes a client; the second look has one of its own, so fresh connections. `BadCatalogue` where two targets
     claim one tag once versions are known; then no target was asked for.
     """
-    settings = request.catalogue.settings
     tools = tools_of(request.pairs)
     readings.start(tools)
     bases = {pair.base.name: _base_reference(pair, request.base_digests) for pair in request.pairs}
     with connect() as client:
-        look = _Look(client, settings.host(settings.repository.host).connections)
+        look = _Look(client, request.settings.host(request.repository.host).connections)
         if not readings.all_known():
             look.at(bases.values())
         known = readings.results(tools)
         versions = {one.tool: one.version for one in known}
-        refuse_collisions((pair, versions[pair.tool.name] or "latest") for pair in request.pairs)
-        targets = {pair.key: pair.tagged(version) for pair in request.pairs if (version := versions[pair.tool.name])}
-        latest = {targets[pair.key]: pair.tagged("latest") for pair in request.pairs if pair.key in targets}
-        impossible = settings.repository.tagged(parse_tag(f"imagewright-canary-{request.nonce}"))
-        look.at([*bases.values(), *targets.values()], latest, canaries=[impossible] if targets else [])
-        deadline = time.monotonic() + request.wait
-        while (doubtful := look.doubtful(targets.values())) and time.monotonic() < deadline:
-            time.sleep(min(_WAIT_STEP, max(deadline - time.monotonic(), 0)))
-            look.again(doubtful, latest)
-    trust = _Trust(bootstrap=settings.bootstrap, canary=look.canary_failed(impossible, must_be_absent=True))
-    if doubtful:
-        time.sleep(settings.second_look(settings.repository.host))
+        wanted = _wanted(request.pairs, versions, bases)
+        trust = _first_look(request, wanted, look)
+    if doubtful := look.doubtful(wanted.targets.values()):
+        time.sleep(request.settings.second_look(request.repository.host))
         with connect() as client:
-            second = look.through(client)
-            present = [look.documents.digest(one) for one in bases.values()]
-            neighbours = [
-                one.repository.at(digest)
-                for one, digest in zip(bases.values(), present, strict=True)
-                if digest and one.repository.host == settings.repository.host
-            ][:1]
-            still_impossible = settings.repository.tagged(parse_tag(f"imagewright-canary-{request.nonce}-2"))
-            second.again(doubtful, latest)
-            listed = client.tags(settings.repository)
-            # Last: they vouch for what was said before them.
-            second.at((), canaries=[still_impossible, *neighbours])
-        trust = _Trust(
-            bootstrap=settings.bootstrap,
-            canary=trust.canary
-            or second.canary_failed(still_impossible, must_be_absent=True)
-            or next(
-                (failed for one in neighbours if (failed := second.canary_failed(one, must_be_absent=False))), None
-            ),
-            listed=frozenset(listed) if isinstance(listed, tuple) else listed,
-        )
+            trust = _second_look(request, wanted, look.through(client), doubtful, trust)
     return Snapshot(
         catalogue=request.catalogue.hash,
         taken=request.now,
@@ -143,9 +134,59 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
             BaseSeen(name=name, observation=look.documents.observation(reference)) for name, reference in bases.items()
         ),
         targets=tuple(
-            _target_seen(pair, versions[pair.tool.name], targets.get(pair.key), look, trust) for pair in request.pairs
+            _target_seen(pair, versions[pair.tool.name], wanted.targets.get(pair.key), look, trust)
+            for pair in request.pairs
         ),
     )
+
+
+def _wanted(pairs: Sequence[Pair], versions: Mapping[str, str | None], bases: Mapping[str, Reference]) -> _Wanted:
+    refuse_collisions((pair, versions[pair.tool.name] or "latest") for pair in pairs)
+    known = [(pair, version) for pair in pairs if (version := versions[pair.tool.name])]
+    return _Wanted(
+        bases=bases,
+        targets={pair.key: pair.tagged(version) for pair, version in known},
+        latest={pair.tagged(version): pair.tagged("latest") for pair, version in known},
+    )
+
+
+def _first_look(request: Request, wanted: _Wanted, look: "_Look") -> "_Trust":
+    """Looks at everything, again while something is not there yet and there is time; whether the host can be trusted."""
+    targets = wanted.targets.values()
+    canary = _impossible(request.repository, request.nonce)
+    look.at([*wanted.bases.values(), *targets], wanted.latest, canaries=[canary] if targets else [])
+    deadline = time.monotonic() + request.wait
+    while (doubtful := look.doubtful(targets)) and time.monotonic() < deadline:
+        time.sleep(min(_WAIT_STEP, max(deadline - time.monotonic(), 0)))
+        look.again(doubtful, wanted.latest)
+    return _Trust(bootstrap=request.settings.bootstrap, canary=look.canary_failed(canary, must_be_absent=True))
+
+
+def _second_look(
+    request: Request, wanted: _Wanted, look: "_Look", doubtful: Sequence[Reference], first: "_Trust"
+) -> "_Trust":
+    """Asks again for what is absent, lists the tags, and then asks what vouches for the answers."""
+    look.again(doubtful, wanted.latest)
+    listed = look.tags(request.repository)
+    neighbours = [
+        one.repository.at(digest)
+        for one in wanted.bases.values()
+        if one.repository.host == request.repository.host and (digest := look.documents.digest(one))
+    ][:1]
+    canary = _impossible(request.repository, f"{request.nonce}-2")
+    look.at((), canaries=[canary, *neighbours])
+    failed = [look.canary_failed(canary, must_be_absent=True)]
+    failed += [look.canary_failed(one, must_be_absent=False) for one in neighbours]
+    return _Trust(
+        bootstrap=first.bootstrap,
+        canary=first.canary or next((why for why in failed if why), None),
+        listed=frozenset(listed) if isinstance(listed, tuple) else listed,
+    )
+
+
+def _impossible(repository: Repository, nonce: str) -> Reference:
+    """A tag that nobody can have published."""
+    return repository.tagged(parse_tag(f"imagewright-canary-{nonce}"))
 
 
 def look_at(client: Client, references: Iterable[Reference]) -> dict[Reference, Observation]:
@@ -253,6 +294,10 @@ class _Look:
                         following[tag] = pool.submit(self._follow, tag, digest)
             self.pointers.update((tag, future.result()) for tag, future in following.items())
             self._canaries.update((one, future.result()) for one, future in birds.items())
+
+    def tags(self, repository: Repository) -> tuple[Tag, ...] | Absent | Trouble:
+        """The tags of a repository."""
+        return self._client.tags(repository)
 
     def again(self, references: Sequence[Reference], latest: Mapping[Reference, Reference]) -> None:
         """Fetches what is under `references` once more, and whatever was absent before."""
