@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
-from imagewright import process, reasons, render, snapshot, suite, survey, verdict
+from imagewright import process, render, snapshot, suite, survey, verdict
 from imagewright.catalogue import Excluded, Pair, Tool, refuse_collisions
 from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
 from imagewright.files import write_atomically
@@ -31,12 +31,13 @@ from imagewright.registry.client import Client
 from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble
 from imagewright.report import dump as dump_section
 from imagewright.settings import surroundings
-from imagewright.snapshot import Observation, PointerObservation, Published, Reading, Snapshot, TargetSeen
+from imagewright.snapshot import Reading, Snapshot, TargetSeen
 from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
-from imagewright.verdict import Finding, NotAsked, Outcome, Reason
+from imagewright.verdict import Finding, NotAsked, Outcome
 from imagewright.versions import Readings, environment, parse_output, read_file
 
 CHECKS = suite.FOLDER
+pytest_plugins = ["imagewright.check_fixtures"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     option.json_report, option.json_report_file = False, None
     option.json_report_omit = ["log", "streams", "collectors", "keywords"]
     run = Run(config, project, path)
-    config.stash[_RUN] = run
+    config.stash[RUN] = run
     config.pluginmanager.register(run, "imagewright-run")
     config.pluginmanager.register(JSONReportWorker(config) if run.worker else _OurReport(config, run))
 
@@ -89,7 +90,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Without a run there are no targets: a check that came in with other tests says so, and does not lack fixtures."""
     is_check = _RESERVED.intersection(metafunc.fixturenames) and CHECKS in metafunc.definition.path.parent.parts
-    if is_check and metafunc.config.stash.get(_RUN, None) is None:
+    if is_check and metafunc.config.stash.get(RUN, None) is None:
         raise pytest.Collector.CollectError("Checks are run by themselves: pytest checks/")
 
 
@@ -518,89 +519,10 @@ class Run:
         self.state.unlock()
 
 
-_RUN = pytest.StashKey[Run]()
+RUN = pytest.StashKey[Run]()
+"""Where a session keeps its run."""
 _RESERVED = frozenset({"pair", "looked", "observed"})
 """Fixtures that every check asks for at least one of."""
-
-
-# What checks ask for. Where something cannot be had, the check for existence says why, and the others are not asked.
-
-
-@pytest.fixture
-def run(request: pytest.FixtureRequest) -> Run:
-    """The run that the check is part of."""
-    return request.config.stash[_RUN]
-
-
-def _seen(run: Run, pair: Pair | Unlisted) -> TargetSeen:
-    if isinstance(pair, Unlisted):
-        raise verdict.Unknown([Reason(code=reasons.Unknown.BASES_UNKNOWN, detail=pair.why)])
-    found = run.by_target.get(pair.key)
-    if found is None:
-        detail = "the recorded observations do not hold this target"
-        raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
-    return found
-
-
-@pytest.fixture
-def looked(run: Run, pair: Pair | Unlisted) -> Observation:
-    """The raw observation of the target, for the check of existence."""
-    seen = _seen(run, pair)
-    if seen.observation is None:
-        reading = run.seen.reading(seen.tool) if run.seen else None
-        code = reading.reason if reading and reading.reason else reasons.Unknown.VERSION_FAILED
-        raise verdict.Unknown([Reason(code=code, detail=reading.detail if reading else "")])
-    return seen.observation
-
-
-@pytest.fixture
-def base_looked(run: Run, pair: Pair | Unlisted) -> Observation:
-    """The raw observation of the target's base, for the check of existence."""
-    found = run.seen.base(_seen(run, pair).base) if run.seen else None
-    if found is None:
-        detail = "the recorded observations do not hold its base"
-        raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
-    return found.observation
-
-
-@pytest.fixture
-def observed(run: Run, pair: Pair) -> Published:
-    """The target's image."""
-    seen = run.by_target.get(pair.key)
-    if seen is None or not isinstance(seen.observation, Published):
-        raise NotAsked("there is no image to ask about")
-    return seen.observation
-
-
-@pytest.fixture
-def version(run: Run, pair: Pair, observed: Published) -> str:  # noqa: ARG001 - without an image it is not asked
-    """Today's version of the target's tool."""
-    found = _seen(run, pair).version
-    assert found, "what was observed was asked for by its version"
-    return found
-
-
-@pytest.fixture
-def base(pair: Pair, base_looked: Observation) -> Published:
-    """The target's base, fit to be compared with."""
-    try:
-        return verdict.readable_base(pair, base_looked)
-    except verdict.Unknown:
-        raise NotAsked("there is no base to compare with") from None
-
-
-@pytest.fixture
-def latest(run: Run, pair: Pair, observed: Published) -> PointerObservation:  # noqa: ARG001 - likewise
-    """What the tag `latest` of the target names."""
-    found = _seen(run, pair).latest
-    assert found, "the tag was asked for as soon as the image was read"
-    return found
-
-
-@pytest.fixture
-def recipes(run: Run) -> Recipes:
-    """Today's recipes."""
-    return run.recipes
 
 
 def _param(target: Pair | Unlisted) -> Any:
