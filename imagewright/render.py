@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from imagewright.plan import Plan
 from imagewright.report import NO_BASES, Record, Report
@@ -123,17 +122,18 @@ def next_step(report: Report, path: str) -> str:
 
 def plan_lines(plan: Plan, total: int, expected: int) -> Iterator[Line]:
     """What the plan does, and what it does not."""
-    yield Line(f"selection: {plan.selection}, {expected} of {total} targets")
+    narrowed = "" if plan.selection == "all" else f" ({plan.selection})"
+    yield Line(f"planned from {expected} of {_targets(total)}{narrowed}")
     width = max((len(one.target) for one in plan.builds), default=0)
+    wide = max((len(one.version) for one in plan.builds), default=0)
     for build in plan.builds:
-        texts = reason_texts(build.reasons) or ["forced"]
-        yield Line(f"  {build.action:<5}  {build.target:<{width}}  {build.version}  {texts[0]}")
-        yield from (Line(" " * (width + len(build.version) + 13) + text) for text in texts[1:])
-    yield from (Line(f"  put off  {one.target}: {one.because}") for one in plan.deferrals)
-    for because, alike in groupby(sorted(plan.refusals, key=lambda one: one.because), key=lambda one: one.because):
-        names = [one.target for one in alike]
-        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        yield Line(f"  nothing for {listed}: {because}", "yellow")
+        texts = reason_texts(build.reasons) or ["forced: it is fresh"]
+        head = f"  {build.action:<5}  {build.target:<{width}}  {build.version:<{wide}}  "
+        yield from (Line((" " * len(head) if at else head) + text) for at, text in enumerate(texts))
+    for word, held, colour in (("put off", plan.deferrals, ""), ("refused", plan.refusals, "yellow")):
+        for because in dict.fromkeys(one.because for one in held):
+            names = _some([one.target for one in held if one.because == because])
+            yield Line(f"  {word}  {names}: {because}", colour)
     builds = sum(one.action == "build" for one in plan.builds)
     retags = len(plan.builds) - builds
     yield Line(f"{builds} to build, {retags} to retag, {len(plan.deferrals)} put off, {len(plan.refusals)} refused")
@@ -157,15 +157,17 @@ def explanation(
     if reading:
         said = reading.version or f"unknown: {reading.reason}: {reading.detail}"
         how = "given" if reading.via == "given" else f"version.sh on the host, {reading.seconds:.1f} s"
-        yield Line(f"  version   {said}  ({how})")
+        yield Line(f"  version  {said}  ({how})")
     if looked and looked.observation:
         yield from _observed("image", looked.observation)
     if looked and looked.latest:
         names = looked.latest.digest if isinstance(looked.latest, Pointer) else _absence(looked.latest)
-        yield Line(f"  latest    {looked.latest.reference}  {names}")
+        yield Line(f"  latest   {looked.latest.reference}")
+        yield Line(f"           {names}")
     if base_seen:
         yield from _observed("base", base_seen.observation)
-    yield Line(f"  looked    {report.started}, selection {report.selection}")
+    narrowed = "" if report.selection == "all" else f"  ({report.selection})"
+    yield Line(f"  looked   {report.started}{narrowed}")
     if (
         looked
         and base_seen
@@ -177,8 +179,8 @@ def explanation(
     yield Line("")
     yield from _rule_lines(findings, promises)
     if record.last_layer is not None:
-        answer = "is" if record.last_layer else "is not"
-        yield Line(f"  (the base's last layer alone {answer} in the image, on every platform)")
+        answer = "is in the image, on every platform" if record.last_layer else "is not in the image everywhere"
+        yield Line(f"  (looked at alone, the base's last layer {answer})")
     if record.reasons:
         yield Line("")
         for remedy in dict.fromkeys(one.code.remedy for one in record.reasons):
@@ -188,9 +190,11 @@ def explanation(
 def _observed(what: str, seen: Observation) -> Iterator[Line]:
     if isinstance(seen, Published):
         kind = "index" if seen.is_index else "single manifest"
-        yield Line(f"  {what:<9} {seen.reference}  {seen.digest}  ({kind}, {', '.join(map(str, seen.platforms))})")
+        yield Line(f"  {what:<7}  {seen.reference}")
+        yield Line(f"           {seen.digest}  {kind}: {', '.join(map(str, seen.platforms))}")
     else:
-        yield Line(f"  {what:<9} {seen.reference}  {_absence(seen)}", "yellow")
+        yield Line(f"  {what:<7}  {seen.reference}")
+        yield Line(f"           {_absence(seen)}", "yellow")
 
 
 def _absence(seen: Missing | Unreachable) -> str:
@@ -224,9 +228,11 @@ def _rule_lines(findings: Iterable[Finding], promises: Mapping[str, str]) -> Ite
         STALE: ("✗", "stale", "red"),
         UNKNOWN: ("?", "unknown", "yellow"),
     }
-    for finding in findings:
+    asked = list(findings)
+    width = max((len(one.check) for one in asked), default=0) - len("test_")
+    for finding in asked:
         glyph, word, colour = words[finding.kind]
-        rule = promises.get(finding.check, "")
-        yield Line(f"  {glyph} {finding.check.removeprefix('test_')}: {rule}", colour)
-        told = reason_texts(finding.reasons) or ([finding.why] if finding.why else [])
-        yield from (Line(f"      {word}: {text}", colour) for text in told)
+        told = [f"{word}: {text}" for text in reason_texts(finding.reasons) or ([finding.why] if finding.why else [])]
+        rule = [] if finding.kind == NOT_ASKED else [promises.get(finding.check, "")]
+        head = f"  {glyph} {finding.check.removeprefix('test_'):<{width}}  "
+        yield from (Line((" " * len(head) if at else head) + text, colour) for at, text in enumerate([*rule, *told]))
