@@ -24,14 +24,23 @@ from imagewright.documents import (
 )
 from imagewright.errors import BadReport, Failed
 from imagewright.layout import Layout, index_document
-from imagewright.names import Digest, Platform, Reference, Repository, digest_of, is_loopback
+from imagewright.names import Digest, Platform, Reference, Repository, digest_of, is_loopback, shown
 from imagewright.registry.answers import Document
 from imagewright.registry.client import Client
 from imagewright.resolve import Documents
 from imagewright.snapshot import Image, Missing, Published, Unreachable
 from imagewright.survey import look_at
 from imagewright.tags import compare
-from imagewright.verdict import VERSION_LABEL, State, layer_departures, reason_texts
+from imagewright.verdict import (
+    VERSION_LABEL,
+    NotAsked,
+    Reason,
+    State,
+    base_label_departure,
+    layer_departures,
+    reason_texts,
+)
+from imagewright.versions import parse_output
 
 _VISIBLE_WITHIN = 30
 """Seconds that a registry may take to show what was pushed; a registry on loopback needs none."""
@@ -39,7 +48,7 @@ _VISIBLE_WITHIN = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One target to publish. base: what it was built on, by digest. annotations: of the index.
+    """One target to publish. base: what it was built on, by digest.
 
     layouts: where builders left platforms. digests: platforms that are in the repository already. Neither: what the
     version's tag names is published, and only `latest` may have to move.
@@ -50,7 +59,6 @@ class Work:
     base: Reference
     layouts: Sequence[Path] = ()
     digests: Mapping[Platform, Digest] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> Reference:
@@ -152,12 +160,32 @@ def confirm(root: Path, receipts: Sequence[Receipt], environ: Mapping[str, str])
     ]
 
 
+def refuse_unpublishable(pair: Pair, version: str) -> None:
+    """`Failed` for what is never to be pushed: what may not be, what is excluded, and `latest` or `dev` as a version.
+
+    A version's tag moves before the checks; `latest` taken for one would move unseen.
+    """
+    if not pair.tool.redistributable:
+        raise Failed(
+            f"{pair.key} may not be redistributed, so it is never pushed",
+            remedy="Build it without --push; it stays on this machine.",
+        )
+    if pair.base.name in pair.tool.exclude_bases:
+        raise Failed(
+            f"{pair.key} is excluded, so it is never pushed: {pair.tool.exclude_bases[pair.base.name]}",
+            remedy=f"If it works by now, mend `exclude-bases` in {pair.tool.folder}/tool.yaml.",
+        )
+    if parse_output(version.encode())[0] is None:
+        raise Failed(f"{shown(version)} is no version, so nothing is pushed under it", remedy="Name the tool's version.")
+
+
 def push(client: Client, work: Work) -> Pushed:
     """Pushes all platforms of a target by digest, then their index, then the tag of its version.
 
     `Failed` where the platforms are not whole, are not built on the base, or the registry does not take them; then no tag
     was moved.
     """
+    refuse_unpublishable(work.pair, work.version)
     version, latest = work.reference, work.pair.tagged("latest")
     seen = look_at(client, [work.base, version, latest])
     base, there, newest = seen[work.base], seen[version], seen[latest]
@@ -178,10 +206,24 @@ def push(client: Client, work: Work) -> Pushed:
     if isinstance(there, Published) and {one.platform: one.digest for one in there.images} == wanted and not there.gone:
         return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
     send_platforms(client, work, parts)
-    body = index_document([one.descriptor for one in parts], work.annotations)
+    body = index_document([one.descriptor for one in parts], annotations(parts, base))
     client.put_manifest(version.repository.at(digest_of(body)), body, OCI_INDEX)
     client.put_manifest(version, body, OCI_INDEX)
     return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
+
+
+def annotations(parts: Sequence[_Part], base: Published) -> dict[str, str]:
+    """What an index says: the labels on which all of its platforms agree, without those that the base brought along.
+
+    So it is the same index wherever its platforms were built.
+    """
+    own = [part.image.labels.items() - _labels_on(base, part.platform).items() for part in parts]
+    return dict(sorted(set.intersection(*own)))
+
+
+def _labels_on(base: Published, platform: Platform) -> Mapping[str, str]:
+    below = base.on(platform)
+    return below.labels if below else {}
 
 
 def push_platforms(client: Client, work: Work) -> dict[Platform, Digest]:
@@ -212,6 +254,8 @@ def _send(client: Client, repository: Repository, part: _Part, base: Repository)
     for blob in (*manifest.layers, manifest.config):
         if blob.urls or client.has_blob(repository, blob.digest):
             continue
+        if not part.layout.has(blob.digest):
+            raise Failed(f"the layout has no content {blob.digest}", where=str(part.layout.path))
         if base.host == repository.host and client.mount_blob(repository, blob.digest, base):
             continue
         client.upload_blob(repository, blob.digest, part.layout.blob_path(blob.digest))
@@ -226,6 +270,7 @@ def _parts(client: Client, work: Work) -> list[_Part]:
         there = seen[reference]
         if not isinstance(there, Published) or there.is_index or not there.images:
             raise Failed(f"{reference}, given for {platform}, is not the manifest of an image there")
+        _refuse_other_platform(platform, there.images[0], str(reference))
         body, media_type = client.document(reference)
         descriptor = Descriptor(media_type=media_type, digest=there.digest, size=len(body), platform=platform)
         found.append(_Part(descriptor=descriptor, platform=platform, image=there.images[0], layout=None))
@@ -243,10 +288,17 @@ def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:
                 if not entry.is_attestation:
                     image = _image_in(layout, repository.at(entry.digest), entry)
                     platform = entry.platform.normalised() if entry.platform else image.platform
+                    _refuse_other_platform(platform, image, where)
                     named = replace(entry, platform=platform)
                     yield _Part(descriptor=named, platform=platform, image=image, layout=layout)
     except BadDocument as error:
         raise Failed(f"not an image: {error.detail}", where=where) from None
+
+
+def _refuse_other_platform(stated: Platform, image: Image, where: str) -> None:
+    """An index can claim any platform for an image; nobody who pulls it would notice before it runs."""
+    if (stated.os, stated.architecture) != (image.platform.os, image.platform.architecture):
+        raise Failed(f"the image given for {stated} is one for {image.platform}", where=where)
 
 
 def _image_in(layout: Layout, reference: Reference, entry: Descriptor) -> Image:
@@ -275,8 +327,6 @@ def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published) -> None:
         )
     if len(set(platforms)) != len(platforms):
         raise Failed(f"{work.pair.key} has a platform twice: {', '.join(str(one) for one in platforms)}")
-    if work.pair.tool.squashed:
-        return
     built = Published(
         reference=work.reference,
         digest=Digest(""),
@@ -284,11 +334,20 @@ def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published) -> None:
         is_index=True,
         images=tuple(part.image for part in parts),
     )
-    if departures := layer_departures(built, base, on=required):
+    if departures := _departures(built, base, work):
         raise Failed(
             f"{work.pair.key} was not built on {work.base}: {'; '.join(reason_texts(departures))}",
             remedy="Make a new plan and build again.",
         )
+
+
+def _departures(built: Published, base: Published, work: Work) -> list[Reason]:
+    if not work.pair.tool.squashed:
+        return layer_departures(built, base, on=work.pair.required(base.platforms))
+    try:
+        return base_label_departure(built, base)
+    except NotAsked:  # it was built where nobody writes the label
+        return []
 
 
 def move_latest(client: Client, pushed: Pushed) -> Literal["moved", "already"]:

@@ -1,6 +1,7 @@
 """`imagewright publish`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -8,11 +9,10 @@ import click
 from imagewright import publish as publishing
 from imagewright.catalogue import Catalogue, Pair
 from imagewright.cli import Place
-from imagewright.cli.build import say
 from imagewright.errors import Exit, Failed, Usage
 from imagewright.load import load_catalogue
 from imagewright.names import BadName, Digest, Platform, Reference, parse_digest, parse_platform
-from imagewright.publish import Work
+from imagewright.publish import Work, refuse_unpublishable
 from imagewright.registry.client import Client
 from imagewright.settings import surroundings
 from imagewright.snapshot import Published
@@ -63,8 +63,7 @@ def publish(
         raise Usage("nothing to publish", remedy="Name --layout, --digest, or both.")
     catalogue = load_catalogue(place.root, place.environ)
     pair = _pair(catalogue, target)
-    if not pair.tool.redistributable:
-        raise Failed(f"{target} may not be redistributed, so it is never pushed")
+    refuse_unpublishable(pair, version)
     with Client(catalogue.settings, surroundings(place.environ)) as client:
         try:
             pair.tagged(version)
@@ -73,12 +72,12 @@ def publish(
                 version=version,
                 base=_base(client, pair, base_digest),
                 layouts=layouts,
-                digests=dict(_platform_digest(one) for one in digests),
+                digests=_digests(digests),
             )
         except BadName as error:
             raise Usage(str(error)) from None
         if dry_run:
-            say(f"push {len(layouts)} layouts and join {len(digests)} digests as {work.reference} on {work.base}")
+            _show(work, tags, as_json)
             return Exit.DONE
         if tags:
             receipts = publishing.publish(client, place.root, [work], place.environ)
@@ -94,9 +93,31 @@ def publish(
     return Exit.DONE
 
 
+def _show(work: Work, tags: bool, as_json: bool) -> None:
+    """What would be done."""
+    if as_json:
+        members = {
+            "target": work.pair.key,
+            "reference": str(work.reference),
+            "base": str(work.base),
+            "layouts": [str(path) for path in work.layouts],
+            "digests": {str(platform): digest for platform, digest in work.digests.items()},
+            "tags": tags,
+        }
+        click.echo(json.dumps({"schema": 1, "jobs": [members]}))
+        return
+    for path in work.layouts:
+        click.echo(f"would push the platforms in {path} to {work.pair.repository}")
+    for platform, digest in work.digests.items():
+        click.echo(f"would take {platform} as {digest}, which is there")
+    if tags:
+        click.echo(f"would move {work.reference}, verify it, and move {work.pair.tagged('latest')}")
+
+
 def _line(receipt: publishing.Receipt) -> str:
-    problem = f"\n{receipt.problem}" if receipt.problem else ""
-    return f"{receipt.outcome}  {receipt.work.reference}  {receipt.digest}, latest {receipt.latest}{problem}"
+    if receipt.problem:
+        return f"failed  {receipt.work.reference}, latest {receipt.latest}\n  {receipt.problem}"
+    return f"{receipt.outcome}  {receipt.work.reference}  {receipt.digest}, latest {receipt.latest}"
 
 
 def _pair(catalogue: Catalogue, target: str) -> Pair:
@@ -104,7 +125,7 @@ def _pair(catalogue: Catalogue, target: str) -> Pair:
     fitting = [tool for tool in catalogue.tools if target.startswith(f"{tool.name}-")]
     if not fitting:
         known = ", ".join(tool.name for tool in catalogue.tools)
-        raise Usage(f"'{target}' is no target: <tool>-<base>, with a tool of {known}")
+        raise Usage(f"there is no target '{target}'", remedy=f"A target is <tool>-<base>; the tools are {known}.")
     tool = max(fitting, key=lambda one: len(one.name))
     try:
         return catalogue.pair(tool, target.removeprefix(f"{tool.name}-"))
@@ -122,8 +143,14 @@ def _base(client: Client, pair: Pair, digest: str | None) -> Reference:
     return repository.at(seen.digest)
 
 
-def _platform_digest(text: str) -> tuple[Platform, Digest]:
-    platform, equals, digest = text.partition("=")
-    if not equals:
-        raise BadName(f"'{text}' is not PLATFORM=DIGEST")
-    return parse_platform(platform), parse_digest(digest)
+def _digests(texts: Sequence[str]) -> dict[Platform, Digest]:
+    found: dict[Platform, Digest] = {}
+    for text in texts:
+        name, equals, digest = text.partition("=")
+        if not equals:
+            raise BadName(f"'{text}' is not PLATFORM=DIGEST")
+        platform = parse_platform(name).normalised()
+        if platform in found:
+            raise BadName(f"--digest names {platform} twice")
+        found[platform] = parse_digest(digest)
+    return found
