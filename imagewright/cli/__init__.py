@@ -1,8 +1,11 @@
 """The command line: parses, calls, prints, exits. A file per verb, imported when it is called."""
 
+import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -74,25 +77,34 @@ def run() -> NoReturn:
     """The program: runs `main`, tells errors in words, and exits with the code that they own."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = main.main(prog_name="imagewright", standalone_mode=False) or 0
+        code = _run()
+    except BrokenPipeError:  # who read our output has enough, as in `imagewright plan | head`
+        code = Exit.FAILED
+    _leave(code)
+
+
+def _run() -> int:
+    try:
+        return int(main.main(prog_name="imagewright", standalone_mode=False) or Exit.DONE)
     except click.exceptions.Exit as error:
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        code = Exit.USAGE
+        return Exit.USAGE
     except ImagewrightError as error:
         click.echo(f"imagewright: {error}", err=True)
-        code = error.exit
+        return error.exit
     except (KeyboardInterrupt, click.Abort):
         click.echo("imagewright: interrupted", err=True)
-        code = Exit.INTERRUPTED
+        return Exit.INTERRUPTED
     except _Terminated:
         click.echo("imagewright: terminated", err=True)
-        code = Exit.TERMINATED
-    except BrokenPipeError:  # who read our output has enough, as in `imagewright plan | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.FAILED
-    _leave(int(code))
+        return Exit.TERMINATED
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a folder that may not be written
+        click.echo(f"imagewright: {error.filename or 'a file'}: {error.strerror}", err=True)
+        return Exit.FAILED
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -101,8 +113,21 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process at once: threads that wait for the network are not waited for, programs of ours are ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # once is enough
+        signal.signal(number, signal.SIG_IGN)
     if "imagewright.process" in sys.modules:
         sys.modules["imagewright.process"].end_all()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if code in (Exit.INTERRUPTED, Exit.TERMINATED):
+        _let_threads_clean_up()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+            stream.flush()
     os._exit(code)
+
+
+def _let_threads_clean_up() -> None:
+    """Half a second for threads whose program has just been ended to remove its files."""
+    until = time.monotonic() + 0.5
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(until - time.monotonic(), 0))

@@ -1,12 +1,13 @@
 """`imagewright build`."""
 
+import fcntl
 import json
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +15,7 @@ from typing import TextIO
 import click
 
 from imagewright import plan as plans
+from imagewright import process
 from imagewright.builders import Builder, BuildRequest, choose
 from imagewright.catalogue import Catalogue, Pair
 from imagewright.cli import Place
@@ -21,10 +23,10 @@ from imagewright.cli.clock import now, refuse_old
 from imagewright.cli.engines import engines
 from imagewright.cli.plan import HOUR
 from imagewright.cli.source import source_of
-from imagewright.errors import BadReport, Exit, Failed, Usage
+from imagewright.errors import BadReport, Exit, Failed, ImagewrightError, Usage
 from imagewright.load import load_catalogue
-from imagewright.names import BadName, Platform, Reference, parse_digest
-from imagewright.publish import Receipt, Work, confirm, publish
+from imagewright.names import BadName, Platform, Reference, parse_digest, shown
+from imagewright.publish import Receipt, Work, confirm, publish, refuse_unpublishable
 from imagewright.recipe import labels, recipe
 from imagewright.registry.client import Client
 from imagewright.settings import Settings, surroundings
@@ -34,6 +36,8 @@ from imagewright.survey import look_at
 from imagewright.versions import Readings, environment
 
 _AT_ONCE = 2
+_GATHER = 1.0
+"""Seconds after a build's end in which others may end too: the checks then run once for all of them."""
 _STEP = re.compile(r"#\d+ \[")
 """The line with which BuildKit begins a step of a Dockerfile."""
 
@@ -54,7 +58,14 @@ class Job:
 @click.option("--base", help="on this base.")
 @click.option("--version", "version", help="Its version; by default what version.sh says.")
 @click.option("--push", is_flag=True, help="Publish what was built, verify it, move `latest`.")
-@click.option("--max-age", default=HOUR, show_default=True, help="Seconds that a plan is trusted.")
+@click.option(
+    "--max-age",
+    default=HOUR,
+    type=click.IntRange(min=0),
+    metavar="SECONDS",
+    show_default=True,
+    help="How long a plan is trusted.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.pass_obj
@@ -65,7 +76,7 @@ def build(
     base: str | None,
     version: str | None,
     push: bool,
-    max_age: float,
+    max_age: int,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -84,15 +95,15 @@ def build(
             jobs = [_single(catalogue, place, client, tool, base, version)]
         else:
             jobs = _planned(catalogue, plan_file or place.root / DEFAULT / PLAN, max_age)
-        if push:
-            _refuse_unredistributable(jobs)
+        for job in jobs if push else ():
+            refuse_unpublishable(job.pair, job.version)
         if dry_run:
-            for job in jobs:
-                say(f"{job.action} {job.pair.tagged(job.version)} on {job.base}{' and publish it' if push else ''}")
+            _show(jobs, push, as_json)
             return Exit.DONE
         if not jobs:
             say("nothing to build")
-        receipts = _carry_out(catalogue, place, client, jobs, push)
+        with _alone(place.root / DEFAULT):
+            receipts = _carry_out(catalogue, place, client, jobs, push)
     if as_json:
         click.echo(json.dumps({"schema": 1, "results": [one.as_json() for one in receipts]}))
     else:
@@ -107,29 +118,73 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _show(jobs: Sequence[Job], push: bool, as_json: bool) -> None:
+    """What would be done."""
+    if as_json:
+        members = [
+            {
+                "target": job.pair.key,
+                "action": job.action,
+                "reference": str(job.pair.tagged(job.version)),
+                "base": str(job.base),
+                "push": push,
+            }
+            for job in jobs
+        ]
+        click.echo(json.dumps({"schema": 1, "jobs": members}))
+        return
+    for job in jobs:
+        what = f"would {job.action}{' and publish' if push and job.action == 'build' else ''}"
+        click.echo(f"{what} {job.pair.tagged(job.version)}")
+        if job.action == "build":
+            click.echo(f"{'on':>{len(what)}} {job.base}")
+    if not jobs:
+        click.echo("nothing to build")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other builds out of the project's folder, as they would build into the same layouts."""
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock-builds").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed("another build is running in this project", remedy="Wait for it.", where=str(folder)) from None
+        _remove_halves(images)
+        yield
+
+
+def _remove_halves(images: Path) -> None:
+    """Removes what builds that were killed left half done."""
+    for half in images.glob(".*"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
 def _single(catalogue: Catalogue, place: Place, client: Client, tool: str, base: str, version: str | None) -> Job:
     found = catalogue.tool(tool)
     if found is None:
         raise Usage(f"there is no tool '{tool}'", remedy=f"There are {', '.join(one.name for one in catalogue.tools)}.")
-    pair = catalogue.pair(found, base)
+    try:
+        pair = catalogue.pair(found, base)
+        pair.tagged(version or "latest")
+    except BadName as error:
+        raise Usage(str(error)) from None
     if version is None:
         readings = Readings((), catalogue.settings.version_timeout, environment(place.environ))
         (reading,) = readings.results([found])
         if reading.version is None:
             raise Failed(f"the version of {tool} is unknown: {reading.detail}", remedy="Name it with --version.")
         version = reading.version
-    try:
-        pair.tagged(version)
-    except BadName as error:
-        raise Usage(str(error)) from None
     seen = look_at(client, [pair.base.reference])[pair.base.reference]
     if not isinstance(seen, Published):
-        why = seen.code if isinstance(seen, Missing) else seen.detail
+        why = f"it is not there ({seen.code})" if isinstance(seen, Missing) else seen.detail
         raise Failed(f"the base {pair.base.reference} cannot be read: {why}")
     return Job(pair=pair, version=version, base=pair.base.reference.repository.at(seen.digest), action="build")
 
 
-def _planned(catalogue: Catalogue, file: Path, max_age: float) -> list[Job]:
+def _planned(catalogue: Catalogue, file: Path, max_age: int) -> list[Job]:
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -146,21 +201,23 @@ def _planned(catalogue: Catalogue, file: Path, max_age: float) -> list[Job]:
         )
     jobs = []
     for one in made.builds:
-        found = catalogue.tool(one.tool)
-        assert found, "the catalogue is the plan's"
-        pair = catalogue.pair(found, one.base)
-        base = pair.base.reference.repository.at(parse_digest(one.base_digest))
-        jobs.append(Job(pair=pair, version=one.version, base=base, action=one.action))
+        try:
+            jobs.append(_job(catalogue, one))
+        except BadName as error:
+            raise BadReport(
+                f"not a plan: {one.target}: {error}", remedy="Make a new one: `imagewright plan`.", where=str(file)
+            ) from None
     return jobs
 
 
-def _refuse_unredistributable(jobs: Sequence[Job]) -> None:
-    refused = [job.pair.key for job in jobs if not job.pair.tool.redistributable]
-    if refused:
-        raise Failed(
-            f"{', '.join(refused)} may not be redistributed, so it is never pushed",
-            remedy="Build it without --push; it stays on this machine.",
-        )
+def _job(catalogue: Catalogue, build: plans.Build) -> Job:
+    tool = catalogue.tool(build.tool)
+    if tool is None:
+        raise BadName(f"there is no tool {shown(build.tool)}")
+    pair = catalogue.pair(tool, build.base)
+    pair.tagged(build.version)
+    base = pair.base.reference.repository.at(parse_digest(build.base_digest))
+    return Job(pair=pair, version=build.version, base=base, action=build.action)
 
 
 def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequence[Job], push: bool) -> list[Receipt]:
@@ -171,18 +228,19 @@ def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequenc
         tools = {job.pair.tool for job in jobs if job.action == "build"}
         builders = stack.enter_context(engines(catalogue.settings, place, client, tools))
         worker = _Worker(catalogue.settings, place, builders)
-        pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="build"))
+        pool = stack.enter_context(_workers(place.root / DEFAULT / "images"))
         running: dict[Future[Work], Job] = {}
         for at, job in enumerate(jobs, 1):
             running[pool.submit(worker.work, job, bases.get(job.base), f"[{at}/{len(jobs)}] {job.pair.key}")] = job
         while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            wait(running, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=_GATHER)
             ready: list[Work] = []
-            for future in done:
+            for future in [one for one in running if one in done]:
                 job = running.pop(future)
                 try:
                     ready.append(future.result())
-                except Failed as error:
+                except ImagewrightError as error:
                     say(f"{job.pair.key}: failed: {error}")
                     work = Work(pair=job.pair, version=job.version, base=job.base)
                     receipts[job.pair.key] = Receipt(work=work, outcome="failed", problem=str(error))
@@ -190,7 +248,7 @@ def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequenc
                 say(f"{receipt.work.pair.key}: {_told(receipt)}")
                 receipts[receipt.work.pair.key] = receipt
             for work in ready if not push else ():
-                say(f"{work.pair.key}: the image is in {work.layouts[0]}")
+                say(f"{work.pair.key}: the image is in {_near(work.layouts[0], place)}")
                 receipts[work.pair.key] = Receipt(work=work, outcome="built")
     confirmed = confirm(place.root, [receipts[job.pair.key] for job in jobs], place.environ)
     for one in confirmed:
@@ -200,11 +258,30 @@ def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequenc
     return confirmed
 
 
+@contextmanager
+def _workers(images: Path) -> Iterator[ThreadPoolExecutor]:
+    """Threads that build. Who interrupts does not wait until a silent registry's time is up, and finds no half layout."""
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="build")
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        process.end_all()
+        _remove_halves(images)
+        raise
+    pool.shutdown()
+
+
 def _told(receipt: Receipt) -> str:
     """One line about how it went, but for the target's name."""
     if receipt.problem:
         return f"failed: {receipt.problem}"
-    return f"{receipt.outcome} {receipt.digest}, latest {receipt.latest}"
+    return f"{receipt.outcome}, latest {receipt.latest}"
+
+
+def _near(path: Path, place: Place) -> Path:
+    """A path as short as it can be typed here."""
+    return path.relative_to(place.root) if path.is_relative_to(place.root) else path
 
 
 class _Worker:
@@ -212,6 +289,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, place: Place, builders: Sequence[Builder]) -> None:
         self._settings = settings
+        self._place = place
         self._folder = place.root / DEFAULT
         self._builders = builders
         self._source = source_of(place)
@@ -235,12 +313,11 @@ class _Worker:
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
             except Failed as error:
-                shutil.rmtree(layout, ignore_errors=True)
-                raise Failed(f"{error.reason}\n  all of its output: {log}", remedy=error.remedy) from None
+                raise Failed(
+                    f"{error.reason}\n  all of its output: {_near(log, self._place)}", remedy=error.remedy
+                ) from None
         say(f"{title}: built in {time.monotonic() - began:.1f} s")
-        return Work(
-            pair=job.pair, version=job.version, base=job.base, layouts=(layout,), annotations=request.annotations
-        )
+        return Work(pair=job.pair, version=job.version, base=job.base, layouts=(layout,))
 
     def _keep(self, lines: TextIO, title: str, line: str) -> None:
         lines.write(f"{line}\n")

@@ -21,7 +21,7 @@ def refuse_old(written: str, moment: datetime, at_most: float, *, what: str, whe
         age = moment - datetime.fromisoformat(written)
     except (ValueError, TypeError):
         raise BadReport(f"{what} bears no time: {written!r}", where=where) from None
-    if age > timedelta(seconds=at_most):
+    if age.total_seconds() > at_most:
         minutes = int(age.total_seconds() // 60)
         raise BadReport(
             f"{what} is {minutes} minutes old, at most {at_most / 60:g} are trusted",

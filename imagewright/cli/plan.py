@@ -15,14 +15,21 @@ from imagewright.plan import Policy, decide, dump
 from imagewright.render import plan_lines
 from imagewright.state import DEFAULT, PLAN, REPORT, StateFolder
 
-HOUR = 3600.0
+HOUR = 3600
 
 
 @click.command()
 @click.argument("report_file", metavar="[REPORT]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help=f"The plan; {DEFAULT}/{PLAN}.")
 @click.option("--force", is_flag=True, help="Plan fresh targets too; unknown ones never.")
-@click.option("--max-age", default=HOUR, show_default=True, help="Seconds that a report is trusted.")
+@click.option(
+    "--max-age",
+    default=HOUR,
+    type=click.IntRange(min=0),
+    metavar="SECONDS",
+    show_default=True,
+    help="How long a report is trusted.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Print the plan, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
@@ -31,7 +38,7 @@ def plan(
     report_file: Path | None,
     output: Path | None,
     force: bool,
-    max_age: float,
+    max_age: int,
     dry_run: bool,
     as_json: bool,
 ) -> int:

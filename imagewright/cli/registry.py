@@ -13,7 +13,7 @@ def registry() -> None:
 
 
 @registry.command()
-@click.option("--port", default=5050, show_default=True, help="0 takes a free one.")
+@click.option("--port", default=5050, type=click.IntRange(0, 65535), show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--root",
