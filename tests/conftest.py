@@ -23,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(120))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     not_run: dict[str, list[str]] = {}
     for test, reason in _skipped(terminalreporter):
