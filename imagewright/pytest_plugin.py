@@ -487,7 +487,8 @@ class Run:
         words = [f"--tool {one}" for one in option.tool] + [f"--base {one}" for one in option.base]
         words += [f"-k '{option.keyword}'"] if option.keyword else []
         words += [f"-m '{option.markexpr}'"] if option.markexpr else []
-        return " ".join(words) or ("all" if count == total else f"{count} of {total}")
+        everything = count == total or isinstance(self.base_names, str)
+        return " ".join(words) or ("all" if everything else f"{count} of {total}")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
