@@ -14,7 +14,7 @@ class Tool:
     """A folder in `tools/`: what is installed, on every base.
 
     folder: where it is. dockerfile: its own or the shared one, None where a tool only has `rootfs/`. exclude_bases: base
-    → why. platforms: None means the global list. files: paths inside the folder → sha256, for the catalogue's hash.
+    → why. platforms: None means the global list.
     """
 
     name: str

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-NOT_RUN = "engines: "
-"""How the reason of a skipped engine test begins; what follows is the line of the summary."""
+NOT_RUN = "needs "
+"""How the reason of a test that a machine cannot run begins; the summary has a line for each such reason."""
 
 # In a fresh clone the first draw of a text builds a table, and a busy machine is slow at any time: neither is a fault.
 settings.register_profile("imagewright", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -429,7 +429,7 @@ EXPECTED = json.loads((REAL / "expected.json").read_bytes()) if (REAL / "expecte
 real = pytest.mark.skipif(
     not EXPECTED,
     # The beginning makes the summary of the run name these tests.
-    reason="engines: the real documents in ../shared/data/documents, beside the project's folder",
+    reason="needs the real documents in ../shared/data/documents, beside the project's folder",
 )
 
 
