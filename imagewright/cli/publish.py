@@ -62,11 +62,10 @@ def publish(
     if not layouts and not digests:
         raise Usage("nothing to publish", remedy="Name --layout, --digest, or both.")
     catalogue = load_catalogue(place.root, place.environ)
-    pair = _pair(catalogue, target)
+    pair = _pair(catalogue, target, version)
     refuse_unpublishable(pair, version)
     with Client(catalogue.settings, surroundings(place.environ)) as client:
         try:
-            pair.tagged(version)
             work = Work(
                 pair=pair,
                 version=version,
@@ -120,7 +119,7 @@ def _line(receipt: publishing.Receipt) -> str:
     return f"{receipt.outcome}  {receipt.work.reference}  {receipt.digest}, latest {receipt.latest}"
 
 
-def _pair(catalogue: Catalogue, target: str) -> Pair:
+def _pair(catalogue: Catalogue, target: str, version: str) -> Pair:
     """The pair of that key, whatever bases there are: the tool with the longest fitting name, as keys are unique."""
     fitting = [tool for tool in catalogue.tools if target.startswith(f"{tool.name}-")]
     if not fitting:
@@ -128,9 +127,11 @@ def _pair(catalogue: Catalogue, target: str) -> Pair:
         raise Usage(f"there is no target '{target}'", remedy=f"A target is <tool>-<base>; the tools are {known}.")
     tool = max(fitting, key=lambda one: len(one.name))
     try:
-        return catalogue.pair(tool, target.removeprefix(f"{tool.name}-"))
+        pair = catalogue.pair(tool, target.removeprefix(f"{tool.name}-"))
+        pair.tagged(version)
     except BadName as error:
         raise Usage(str(error)) from None
+    return pair
 
 
 def _base(client: Client, pair: Pair, digest: str | None) -> Reference:
