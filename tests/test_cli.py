@@ -776,7 +776,7 @@ def test_versions(world: World) -> None:
     world.make()
     ran = world.run("versions", "-o", "versions.json")
     assert ran.code == 0
-    assert re.fullmatch(r"codex   1\.0\.0  \(host, \d+\.\d s\)\ngemini  2\.1  \(host, \d+\.\d s\)\n", ran.out)
+    assert re.fullmatch(r"codex   1\.0\.0  \(host, \d+\.\d s\)\ngemini  2\.1    \(host, \d+\.\d s\)\n", ran.out)
     written = json.loads((world.project / "versions.json").read_bytes())
     assert [(one["tool"], one["version"]) for one in written["versions"]] == [("codex", "1.0.0"), ("gemini", "2.1")]
 

@@ -35,7 +35,8 @@ def versions(place: Place, output: Path | None, as_json: bool) -> int:
         click.echo(json.dumps({"schema": 1, "versions": [dump_reading(one) for one in found]}))
     else:
         width = max(len(one.tool) for one in found)
+        wide = max(len(one.version or "") for one in found)
         for one in found:
-            said = one.version or f"unknown: {one.reason}: {one.detail}"
+            said = f"{one.version:<{wide}}" if one.version else f"unknown: {one.reason}: {one.detail}"
             click.echo(f"{one.tool:<{width}}  {said}  ({one.via}, {one.seconds:.1f} s)")
     return Exit.DONE if all(one.version for one in found) else Exit.UNKNOWN
