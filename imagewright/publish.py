@@ -176,7 +176,9 @@ def refuse_unpublishable(pair: Pair, version: str) -> None:
             remedy=f"If it works by now, mend `exclude-bases` in {pair.tool.folder}/tool.yaml.",
         )
     if parse_output(version.encode())[0] is None:
-        raise Failed(f"{shown(version)} is no version, so nothing is pushed under it", remedy="Name the tool's version.")
+        raise Failed(
+            f"{shown(version)} is no version, so nothing is pushed under it", remedy="Name the tool's version."
+        )
 
 
 def push(client: Client, work: Work) -> Pushed:
