@@ -535,6 +535,22 @@ def test_latest_that_went_meanwhile_is_not_made_anew(world: World) -> None:
     assert said == f"{world.server.address}/own/tools:codex-fedora-latest has gone meanwhile\n  Make a new plan."
 
 
+def test_latest_that_was_taken_and_did_not_move_is_noticed(world: World) -> None:
+    world.make("codex")
+    base = world.base()
+    layout = world.build(base)
+
+    def swallow(request: Request, honest: Handler) -> Answer | None:
+        return Answer(status=201) if request.method == "PUT" and request.path.endswith("-latest") else None
+
+    with world.client() as client:
+        pushed = push(client, world.work(base, layout))
+        world.misbehave = swallow
+        said = refused(lambda: move_latest(client, pushed))
+    latest = f"{world.server.address}/own/tools:codex-fedora-latest"
+    assert said == f"{latest} does not name {pushed.digest} after it was moved\n  Make a new plan."
+
+
 # Verification
 
 
@@ -581,6 +597,25 @@ def test_an_index_that_was_taken_and_is_not_there_keeps_latest(world: World) -> 
 
     assert (receipt.outcome, receipt.latest) == ("failed", "not moved")
     assert receipt.problem == "the checks do not hold: image-missing: the registry has no codex-fedora-1.0.0"
+    assert world.names("codex-fedora-latest") is None
+
+
+def test_a_version_that_somebody_else_published_meanwhile_keeps_latest(world: World) -> None:
+    world.make("codex")
+    base = world.base()
+    layout = world.build(base)
+
+    def replace_it(seen: Seen) -> None:
+        if seen.target.endswith("/manifests/codex-fedora-1.0.0"):
+            body = json.dumps({**world.index(world.writes()[-1]), "annotations": {"by": "somebody"}}).encode()
+            world.sink.manifest("own/tools", "codex-fedora-1.0.0", "application/vnd.oci.image.index.v1+json", body)
+
+    world.on_write = replace_it
+    (receipt,) = world.publish(world.work(base, layout))
+
+    reference = f"{world.server.address}/own/tools:codex-fedora-1.0.0"
+    assert receipt.problem == f"{reference} names {world.names('codex-fedora-1.0.0')} instead of {receipt.digest}"
+    assert (receipt.outcome, receipt.latest) == ("failed", "not moved")
     assert world.names("codex-fedora-latest") is None
 
 
