@@ -15,6 +15,8 @@ from typing import IO
 _KEPT = 2**20
 """Bytes of each stream that are kept; what comes after is read and dropped."""
 
+_INTERRUPTION_SECONDS = 1.0
+
 _live: set[int] = set()
 _live_lock = threading.Lock()
 
@@ -69,6 +71,11 @@ def run(
             # Beside the reading: a program that never takes its input must not outlive its time limit.
             threading.Thread(target=_feed, args=(child.stdin, stdin), daemon=True).start()
         outputs, timed_out = _read(child, started + timeout, on_line)
+    except BaseException:
+        # Somebody pressed Ctrl-C, or worse. Told so, a program can end what it has started in groups of their own.
+        child.send_signal(signal.SIGINT)
+        _await_end(child, _INTERRUPTION_SECONDS)
+        raise
     finally:
         end_group(child.pid)
         child.wait()

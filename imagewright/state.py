@@ -69,14 +69,13 @@ class StateFolder:
     def started(self) -> Started | None:
         """What run.json says; None where there is none, or none that can be read."""
         members = _members(self.folder / RUN)
-        if not isinstance(members.get("nonce"), str):
+        nonce, started, error = members.get("nonce"), members.get("started"), members.get("error")
+        if not isinstance(nonce, str) or not isinstance(started, str):
             return None
-        error = members.get("error")
-        return Started(
-            nonce=members["nonce"],
-            started=str(members.get("started", "")),
-            error=(int(error["exit"]), str(error["text"])) if error else None,
-        )
+        told = error if isinstance(error, dict) else {}
+        code, text = told.get("exit"), told.get("text")
+        stopped = (code, text) if isinstance(code, int) and isinstance(text, str) else None
+        return Started(nonce=nonce, started=started, error=stopped)
 
     def since(self) -> dict[str, str]:
         """Target → since when it is not fresh, as the report before says."""

@@ -1004,3 +1004,20 @@ def test_no_secret_is_printed_or_written(world: World) -> None:
     for secret in (canary, login):
         assert [one for one in said if secret in one.out + one.err] == []
         assert [file for file in written if file.is_file() and secret.encode() in file.read_bytes()] == []
+
+
+def test_an_interrupted_explanation_leaves_no_script_running(world: World, tmp_path: Path) -> None:
+    world.make({"codex": "1.0.0"})
+    world.base()
+    began = tmp_path / "began"
+    (world.project / "tools" / "codex" / "version.sh").write_text(f"echo $$ > {began}\nexec sleep 600\n")
+    process = world.start("explain", "codex-fedora", "--fresh")
+    deadline = time.monotonic() + 30
+    while not (began.exists() and began.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    script = int(began.read_text())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(script, 0)
