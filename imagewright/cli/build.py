@@ -38,8 +38,9 @@ from imagewright.versions import Readings, environment
 _AT_ONCE = 2
 _GATHER = 1.0
 """Seconds after a build's end in which others may end too: the checks then run once for all of them."""
-_STEP = re.compile(r"#\d+ \[")
-"""The line with which BuildKit begins a step of a Dockerfile."""
+_STEP = re.compile(r"\[[^\]]*\b\d+/\d+\] [A-Z]+ ")
+"""The line with which BuildKit begins a step of a Dockerfile: `[linux/amd64 stage-0 2/2] RUN …`."""
+_COLUMNS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +324,7 @@ class _Worker:
         lines.write(f"{line}\n")
         lines.flush()
         if _STEP.match(line):
-            say(f"{title}: {line}")
+            say(f"{title}: {' '.join(line.split())[:_COLUMNS]}")
 
     def _request(self, job: Job, platforms: tuple[Platform, ...]) -> tuple[Builder, BuildRequest]:
         tool = job.pair.tool
