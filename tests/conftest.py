@@ -1,9 +1,14 @@
 """Engine tests run where the engines are. Elsewhere the summary says which did not run, and what would let them."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and children would inherit it: Ctrl-C could not be tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOT_RUN = "needs "
 """How the reason of a test that a machine cannot run begins; the summary has a line for each such reason."""

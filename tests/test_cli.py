@@ -178,6 +178,15 @@ def section(key: str, value: object) -> Callable[[World], object]:
     return lambda world: world.change(world.report, lambda document: document["imagewright"].update({key: value}))
 
 
+def begun(**time: float) -> Callable[[World], object]:
+    """Makes the report one of a run that began then, seen from the moment of the test."""
+
+    def edit(world: World) -> None:
+        section("started", after(**time))(world)
+
+    return edit
+
+
 def judged(*reasons: dict[str, str], state: str, targets: int = 1) -> Callable[[World], object]:
     """Makes the first targets of the report so."""
 
@@ -265,11 +274,11 @@ PLANS: dict[str, tuple[Callable[[World], object], list[str], int, str]] = {
     "settings-changed": (settings_changed, [], 50, CHANGED),
     "settings-broken": (settings_broken, [], 40, r"imagewright\.toml:1: colour: not a known field\.\n"),
     "could-not-begin": (could_not_begin, [], 40, "the checks could not begin:\ntools/codex: no such thing"),
-    "too-old": (section("started", after(minutes=-61)), [], 50, "the report is 61 minutes old, at most 60 are trusted"),
-    "old-enough": (section("started", after(minutes=-61)), ["--max-age", "7200"], 10, "2 to build"),
-    "max-age": (section("started", after(seconds=-9)), ["--max-age", "5"], 50, "the report is 0 minutes old, at most"),
-    "from-the-future": (section("started", after(minutes=5)), [], 50, "the report is from the future, "),
-    "clock-a-little-off": (section("started", after(seconds=30)), [], 10, "2 to build"),
+    "too-old": (begun(minutes=-61), [], 50, "the report is 61 minutes old, at most 60 are trusted"),
+    "old-enough": (begun(minutes=-61), ["--max-age", "7200"], 10, "2 to build"),
+    "max-age": (begun(seconds=-9), ["--max-age", "5"], 50, "the report is 0 minutes old, at most"),
+    "from-the-future": (begun(minutes=5), [], 50, "the report is from the future, "),
+    "clock-a-little-off": (begun(seconds=30), [], 10, "2 to build"),
     "no-time": (section("started", "yesterday"), [], 50, "the report bears no time: 'yesterday'"),
     "fresh": (judged(state="fresh", targets=2), [], 0, "0 to build, 0 to retag, 0 put off, 0 refused"),
     "forced": (judged(state="fresh", targets=2), ["--force"], 10, r"build  codex-fedora   1\.0\.0  forced: it is fresh"),
