@@ -16,7 +16,7 @@ from imagewright.catalogue import Catalogue, Pair, Tool, refuse_collisions
 from imagewright.errors import Unanswered
 from imagewright.names import Digest, Reference, Repository, Tag, parse_tag
 from imagewright.reasons import Unknown
-from imagewright.registry.answers import NAME_UNKNOWN, Absent, Document, NotModified, Trouble
+from imagewright.registry.answers import DENIED, NAME_UNKNOWN, Absent, Document, NotModified, Trouble
 from imagewright.registry.client import Client
 from imagewright.resolve import Documents
 from imagewright.settings import Settings
@@ -371,6 +371,8 @@ class _Trust:
                 return reason, f"the tags of {repository} could not be listed: {detail}"
             case frozenset() as tags if seen.reference.to in tags:
                 return Unknown.LISTED_BUT_MISSING, f"{repository} lists the tag and answers {seen.code} for it"
+            case frozenset() if seen.code == DENIED:
+                return Unknown.AUTH, f"{repository} is there, as it lists its tags, and denies this one"
         nothing_there = not self.listed or isinstance(self.listed, Absent) or seen.code == NAME_UNKNOWN
         if nothing_there and not self.bootstrap:
             return Unknown.REPOSITORY_UNKNOWN, f"{repository} is unknown there, or empty"

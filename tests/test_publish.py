@@ -751,6 +751,34 @@ def test_platforms_pushed_by_digest_move_no_tag_and_are_read_back(world: World) 
     assert re.fullmatch(r"\S+@sha256:\w{64} was pushed and cannot be read back\n  Try again later\.", said)
 
 
+@pytest.mark.parametrize("login", [True, False])
+def test_the_first_push_makes_a_repository_that_was_denied_before(world: World, login: bool) -> None:
+    """As ghcr.io does: 403 for a package that does not exist, to whoever asks."""
+    world.make("codex")
+    base = world.base()
+    work = world.work(base, world.build(base))
+    there = world.root / "registry" / "own+tools" / "blobs"
+
+    def deny_the_unborn(request: Request, honest: Handler) -> Answer | None:
+        asked = request.method in ("GET", "HEAD") and "/own/tools/" in request.path
+        body = b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'
+        return Answer(status=403, body=body) if asked and not there.exists() else None
+
+    world.misbehave = deny_the_unborn
+    auth = world.root / "auth.json"
+    auth.write_text(json.dumps({"auths": {world.server.address: {"auth": "bWU6c2VjcmV0"}}} if login else {}))
+    environ = os.environ | {"REGISTRY_AUTH_FILE": str(auth)}
+    with Client(load_catalogue(world.project, {}).settings, Surroundings(auth_files=(str(auth),))) as client:
+        (receipt,) = publish(client, world.project, [work], environ)
+
+    if login:
+        assert (receipt.outcome, receipt.latest) == ("published", "moved")
+        assert world.names("codex-fedora-latest") == receipt.digest
+    else:
+        assert receipt.problem.startswith(f"{work.reference} cannot be read: status 403 DENIED")
+        assert not there.exists()
+
+
 def test_a_platform_that_the_base_lacks_is_not_asked_for(world: World) -> None:
     world.make("codex", platforms=[AMD, ARM, RISCV])
     base = world.base()

@@ -98,6 +98,7 @@ class Ask:
     base_digests: Mapping[str, Digest] | None = None
     connections: int = 32
     second_look: float | None = None
+    login: bool = False
 
     @property
     def catalogue(self) -> Catalogue:
@@ -118,7 +119,9 @@ class Ask:
         return Catalogue(root=self.world.root, settings=settings, tools=tools, hash="hash")
 
     def connect(self) -> Client:
-        return Client(self.catalogue.settings, Surroundings())
+        auth = self.world.root / "auth.json"
+        auth.write_text(json.dumps({"auths": {self.world.address: {"auth": "bWU6c2VjcmV0"}}} if self.login else {}))
+        return Client(self.catalogue.settings, Surroundings(auth_files=(str(auth),)))
 
     def look(self) -> Snapshot:
         pairs, _ = self.catalogue.pairs(self.bases)
@@ -405,6 +408,31 @@ def test_a_repository_that_is_unknown_is_new_only_where_that_is_said(world: Worl
         assert found.code == "NAME_UNKNOWN"
     else:
         assert reason(found) is Unknown.REPOSITORY_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "login", "denied", "expected"),
+    [
+        (True, True, TOOLS, "DENIED"),
+        (True, False, TOOLS, Unknown.AUTH),
+        (False, True, TOOLS, Unknown.AUTH),
+        (True, True, f"{TOOLS}/manifests", Unknown.AUTH),  # it lists its tags, so it is there
+        (True, True, "", Unknown.BASE_UNREADABLE),
+    ],
+)
+def test_a_refusal_means_a_new_repository_only_where_that_is_said_and_somebody_is_logged_in(
+    whole: World, bootstrap: bool, login: bool, denied: str, expected: str | Unknown
+) -> None:
+    whole.fault = lambda path: error("DENIED", 403) if denied in path else None
+    seen = Ask(world=whole, versions={"codex": "2.0"}, bootstrap=bootstrap, login=login).look()
+    (target,), (base,) = seen.targets, seen.bases
+    if expected == "DENIED":
+        assert isinstance(target.observation, Missing)
+        assert target.observation.code == expected
+    elif expected is Unknown.BASE_UNREADABLE:  # the check of existence takes the base first
+        assert reason(base.observation) is Unknown.AUTH
+    else:
+        assert reason(target.observation) is expected
 
 
 def test_a_repository_that_is_empty_is_no_evidence(whole: World) -> None:

@@ -27,6 +27,8 @@ RETRIES: Mapping[Unknown, int] = {
 
 UNAVAILABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 NAME_UNKNOWN = "NAME_UNKNOWN"
+DENIED = "DENIED"
+"""Stands for a refusal, 401 or 403, where a repository has yet to be made: some registries do not say that it is absent."""
 BLOB_UNKNOWN = "BLOB_UNKNOWN"
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

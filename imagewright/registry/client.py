@@ -112,6 +112,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         self._tls_verify = surroundings.ca_bundle or True
         self.auth = _NoCredentials()
         self.auth.session = self.session
+        self._credentials = credentials
         self._tokens = Tokens(self._host, self._settings, credentials, self._fetch_token)
         self._breaker = _Breaker()
 
@@ -236,6 +237,10 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         name = f"library/{repository}" if self._host == "registry-1.docker.io" and "/" not in repository else repository
         return f"{self.prefix}://{self._host}/v2/{name}/{rest}"
 
+    def has_login(self, repository: str) -> bool:
+        """Whether there is a credential that would be sent for a repository."""
+        return not self._settings.anonymous and self._credentials.basic(self._host, repository) is not None
+
     def close(self) -> None:
         """Lets go of the connections."""
         self.session.close()
@@ -329,7 +334,10 @@ class Client:
             return answers.content(answer, reference.digest, missing_codes)
 
         headers = {"Accept": ACCEPT} | ({"If-None-Match": f'"{unless}"'} if unless else {})
-        return _asked(registry, url, judge, MAX_MANIFEST_BYTES, headers)
+        meaning: Document | NotModified | Absent | Trouble = _asked(registry, url, judge, MAX_MANIFEST_BYTES, headers)
+        if reference.digest is None and unless is None and self._may_be_unborn(reference.repository, meaning):
+            return Absent(answers.DENIED)
+        return meaning
 
     def config(self, repository: Repository, digest: Digest) -> Document | Absent | Trouble:
         """An image configuration by its digest."""
@@ -351,12 +359,26 @@ class Client:
                 return tuple(found)
             page: _TagPage | Absent | Trouble = _asked(registry, url, partial(_tag_page, url), MAX_TAG_PAGE_BYTES, {})
             if not isinstance(page, _TagPage):
-                return page
+                return Absent(answers.DENIED) if self._may_be_unborn(repository, page) else page
             found += page.tags
             url = page.following
             if len(found) > _MAX_TAGS:
                 return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_TAGS} tags")
         return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_PAGES} pages of tags")
+
+    def _may_be_unborn(self, repository: Repository, meaning: object) -> bool:
+        """Whether a refusal can mean that the repository has yet to be made: the settings say so, and there is a login.
+
+        ghcr.io denies packages that do not exist. https://github.com/oras-project/oras/issues/1128
+        """
+        settings = self._settings
+        return (
+            isinstance(meaning, Trouble)
+            and meaning.reason is Unknown.AUTH
+            and settings.bootstrap
+            and repository == settings.repository
+            and self._registry(repository.host).has_login(repository.name)
+        )
 
     def document(self, reference: Reference) -> tuple[bytes, str]:
         """Bytes and media type of a manifest, for builders. `Failed` where it cannot be read."""
@@ -405,17 +427,18 @@ class Client:
 
     def has_blob(self, repository: Repository, digest: Digest) -> bool:
         """Whether a blob is in a repository. `Failed` where the registry gives no answer."""
-        return self._has(repository, f"blobs/{digest}", {})
-
-    def has_manifest(self, repository: Repository, digest: Digest) -> bool:
-        """Whether a manifest is in a repository. `Failed` where the registry gives no answer."""
-        return self._has(repository, f"manifests/{digest}", {"Accept": ACCEPT})
-
-    def _has(self, repository: Repository, path: str, headers: Mapping[str, str]) -> bool:
-        status = self._write("HEAD", repository, path, headers=headers).status
-        if status not in (200, 404):
-            raise Failed(f"{repository.host} answered status {status} to a question for {path}")
-        return status == 200
+        registry = self._registry(repository.host)
+        try:
+            answer = _answer(registry.do_request(registry.url(repository.name, f"blobs/{digest}"), "HEAD"))
+        except Interrupted as error:
+            trouble = error.trouble
+        else:
+            if answer.status in (200, 404):
+                return answer.status == 200
+            trouble = answers.refusal(answer)
+        if self._may_be_unborn(repository, trouble):
+            return False
+        raise Failed(f"{repository} was asked for {digest}: {trouble.detail}", remedy=trouble.reason.remedy)
 
     def mount_blob(self, repository: Repository, digest: Digest, source: Repository) -> bool:
         """Takes a blob over from another repository of the same host; False where the registry will not."""
