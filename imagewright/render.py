@@ -123,7 +123,8 @@ def next_step(report: Report, path: str) -> str:
 def plan_lines(plan: Plan, total: int, expected: int) -> Iterator[Line]:
     """What the plan does, and what it does not."""
     narrowed = "" if plan.selection == "all" else f" ({plan.selection})"
-    yield Line(f"planned from {expected} of {_targets(total)}{narrowed}")
+    asked = f"{expected} of {_targets(total)}" if total else "no targets: the bases could not be listed"
+    yield Line(f"planned from {asked}{narrowed}")
     width = max((len(one.target) for one in plan.builds), default=0)
     wide = max((len(one.version) for one in plan.builds), default=0)
     for build in plan.builds:
