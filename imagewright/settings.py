@@ -91,7 +91,7 @@ class Surroundings:
     """What the environment says about reaching the world; read once, by `cli` and `pytest_plugin`.
 
     auth_files: where credentials may be, in order of precedence. proxies: as requests takes them. no_proxy: hosts reached
-    directly. ca_bundle: a file with trusted authorities, empty for the default.
+    directly. ca_bundle: a file with trusted authorities, empty for the default. path, home: for credential helpers.
     """
 
     auth_files: tuple[str, ...] = ()
@@ -99,6 +99,7 @@ class Surroundings:
     no_proxy: str = ""
     ca_bundle: str = ""
     path: str = ""
+    home: str = ""
 
 
 def surroundings(environ: Mapping[str, str]) -> Surroundings:
@@ -127,4 +128,5 @@ def surroundings(environ: Mapping[str, str]) -> Surroundings:
         no_proxy=environ.get("no_proxy") or environ.get("NO_PROXY") or "",
         ca_bundle=environ.get("REQUESTS_CA_BUNDLE") or environ.get("SSL_CERT_FILE") or "",
         path=environ.get("PATH", ""),
+        home=home,
     )

@@ -267,12 +267,11 @@ def test_a_helper_that_is_not_there_is_not_the_end(home: Home, name: str) -> Non
     assert home.found("r.example") is None
 
 
-def test_a_helper_that_hangs_does_so_once_and_for_a_limited_time(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helper_that_hangs_does_so_once_and_for_a_limited_time(home: Home) -> None:
     assert auth.HELPER_SECONDS == 20
-    monkeypatch.setattr(auth, "HELPER_SECONDS", 0.5)
     home.helper("vault", "sleep 60")
     home.auth_file({"credHelpers": {"r.example": "vault"}})
-    credentials = Credentials(home.surroundings)
+    credentials = Credentials(home.surroundings, helper_seconds=0.5)
     started = time.monotonic()
     assert [credentials.basic("r.example", f"a/{number}") for number in range(20)] == [None] * 20
     assert time.monotonic() - started < 3

@@ -70,10 +70,14 @@ def realm_is_declared(realm: str, host: str, settings: HostSettings) -> bool:
 
 
 class Credentials:
-    """Credentials by host and repository, read once each. Never printed: it has no representation."""
+    """Credentials by host and repository, read once each. Never printed: it has no representation.
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    helper_seconds: how long a credential helper may take.
+    """
+
+    def __init__(self, surroundings: Surroundings, helper_seconds: float = HELPER_SECONDS) -> None:
         self._surroundings = surroundings
+        self._helper_seconds = helper_seconds
         self._found: dict[str, str | None] = {}
         self._from_helpers: dict[tuple[str, str], str | None] = {}
         self._lock = threading.Lock()
@@ -110,11 +114,10 @@ class Credentials:
         """https://github.com/docker/docker-credential-helpers#usage"""
         if not re.fullmatch(r"[A-Za-z0-9._-]+", suffix):
             return None
-        environment = {"PATH": self._surroundings.path, "HOME": str(Path("~").expanduser())}
+        environment = {"PATH": self._surroundings.path, "HOME": self._surroundings.home}
+        argv = [f"docker-credential-{suffix}", "get"]
         try:
-            ended = process.run(
-                [f"docker-credential-{suffix}", "get"], timeout=HELPER_SECONDS, env=environment, stdin=server.encode()
-            )
+            ended = process.run(argv, timeout=self._helper_seconds, env=environment, stdin=server.encode())
             if ended.status != 0 or ended.timed_out:
                 return None
             answer = json.loads(ended.stdout)
