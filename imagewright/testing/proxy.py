@@ -22,7 +22,8 @@ class DelayingProxy:
     def __enter__(self) -> Self:
         self._thread.start()
         starting = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
-        host, port = starting.result().sockets[0].getsockname()
+        self._server = starting.result()
+        host, port = self._server.sockets[0].getsockname()
         self.address = f"{host}:{port}"
         return self
 
@@ -33,6 +34,7 @@ class DelayingProxy:
         self._loop.close()
 
     async def _end(self) -> None:
+        self._server.close()
         running = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
         for one in running:
             one.cancel()
@@ -44,13 +46,17 @@ class DelayingProxy:
         except OSError:  # the target is gone: so is this connection
             writer.close()
             return
-        await asyncio.gather(self._pump(reader, away_writer), self._pump(away_reader, writer))
+        try:
+            await asyncio.gather(self._pump(reader, away_writer), self._pump(away_reader, writer))
+        finally:
+            for one in (writer, away_writer):
+                one.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while chunk := await reader.read(65536):
                 self._loop.call_later(self._delay, writer.write, chunk)
-        except ConnectionError:  # one side went away; the other is told below
+        except ConnectionError:  # one side went away, and the other is told
             pass
-        finally:
-            self._loop.call_later(self._delay, writer.close)
+        await asyncio.sleep(self._delay)
+        writer.close()
