@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _KEPT = 2**20
 """Bytes of each stream that are kept; what comes after is read and dropped."""
@@ -52,20 +52,14 @@ def run(
     then closed. on_line: called with each line of stdout and stderr as it comes. `NotStarted` if it cannot be run.
     """
     started = time.monotonic()
-    try:
-        child = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise NotStarted(error.errno, error.strerror or str(error), argv[0]) from None
-    with _live_lock:
-        _live.add(child.pid)
+    child = _start(
+        argv,
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         if child.stdin:
             # Beside the reading: a program that never takes its input must not outlive its time limit.
@@ -95,6 +89,17 @@ def run(
     )
 
 
+def _start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a program in a group of its own, which `end_all` knows of from its first moment on. `NotStarted`."""
+    with _live_lock:
+        try:
+            child: subprocess.Popen[bytes] = subprocess.Popen(argv, start_new_session=True, **options)
+        except OSError as error:
+            raise NotStarted(error.errno, error.strerror or str(error), argv[0]) from None
+        _live.add(child.pid)
+    return child
+
+
 class Running:
     """A program that runs beside this one, as `running` started it."""
 
@@ -115,14 +120,7 @@ def running(argv: Sequence[str], *, env: Mapping[str, str], output: Path, grace:
     killed. `NotStarted` if it cannot be run.
     """
     with output.open("wb") as file:
-        try:
-            child = subprocess.Popen(
-                argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-            )
-        except OSError as error:
-            raise NotStarted(error.errno, error.strerror or str(error), argv[0]) from None
-    with _live_lock:
-        _live.add(child.pid)
+        child = _start(argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
         yield Running(child)
     finally:
