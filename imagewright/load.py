@@ -114,9 +114,8 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     registry = top.pop("registry", "ghcr.io")
     repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
     bases = _bases(given.get("bases", empty), registry, problems)
-    for name in ("platforms",):
-        if name in top and not top[name]:
-            problems.add(node.value[name].place, f"{name}: an empty list means that nothing is published")
+    if top.get("platforms") == ():
+        problems.add(node.value["platforms"].place, "platforms: an empty list means that nothing is published")
     problems.refuse("Mend these settings; docs/settings.md lists all of them.")
     assert repository, "refused above"
     assert bases, "refused above"

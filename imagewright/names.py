@@ -20,7 +20,6 @@ Tag = NewType("Tag", str)
 
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
-_TAG_PART = re.compile(r"[a-zA-Z0-9._-]+\Z")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -63,13 +62,6 @@ def parse_tag(text: str) -> Tag:
         )
         raise BadName(f"{shown(text)} cannot be a tag: {rule}")
     return Tag(text)
-
-
-def parse_tag_part(text: str) -> str:
-    """A text that may stand in a tag behind other text (a version), or `BadName`."""
-    if not _TAG_PART.match(text):
-        raise BadName(f"{shown(text)} cannot stand in a tag: only letters, digits, '_', '.' and '-' can")
-    return text
 
 
 def parse_host(text: str) -> str:

@@ -22,7 +22,6 @@ from imagewright.names import (
     parse_reference,
     parse_repository,
     parse_tag,
-    parse_tag_part,
     shown,
 )
 
@@ -109,12 +108,6 @@ CHARACTERS = "a tag consists of letters, digits, '_', '.', '-' and starts with n
 )
 def test_what_is_no_tag_is_refused_with_the_rule_it_breaks(text, message):
     assert refusal(parse_tag, text) == message
-
-
-def test_a_part_of_a_tag_may_begin_where_a_tag_may_not():
-    assert parse_tag_part(".5-rc") == ".5-rc"
-    message = "'1.0+build' cannot stand in a tag: only letters, digits, '_', '.' and '-' can"
-    assert refusal(parse_tag_part, "1.0+build") == message
 
 
 @pytest.mark.parametrize(
@@ -332,7 +325,7 @@ def test_a_normalised_platform_stays_as_it_is_and_is_read_back_equal(os, archite
 
 @given(st.text(max_size=12))
 def test_a_text_is_a_name_or_is_refused_in_words(text):
-    for parse in (parse_digest, parse_tag, parse_tag_part, parse_host, parse_repository, parse_folder_name):
+    for parse in (parse_digest, parse_tag, parse_host, parse_repository, parse_folder_name):
         try:
             assert parse(text).isascii()
         except BadName as error:
