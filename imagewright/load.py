@@ -18,20 +18,26 @@ from imagewright.names import (
     parse_folder_name,
     parse_host,
     parse_platform,
+    parse_reference,
     parse_repository,
     shown,
 )
 from imagewright.settings import (
+    CACHE_KINDS,
     SCHEMES,
     BaseSettings,
     BasesSettings,
+    BuildSettings,
+    Cache,
     HostSettings,
+    ImagesSettings,
     Limits,
     PlanSettings,
     Settings,
+    VersionsSettings,
 )
 
-BUILDERS = ("auto", "buildkit", "copy")
+BUILDERS = ("auto", "buildkit", "docker", "buildah", "copy")
 _NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})
 
 
@@ -56,6 +62,36 @@ def _repository(node: Node) -> str:
     return str(named(parse_repository)(node))
 
 
+def _parallel(node: Node) -> int:
+    if not (made := whole(node)):
+        raise ValueError("at least 1")
+    return made
+
+
+def _image(node: Node) -> str:
+    return str(named(parse_reference)(node)) if text(node) else ""
+
+
+_SECRET_ATTRIBUTES = frozenset({"access_key_id", "secret_access_key", "session_token", "token"})
+
+
+def _cache(node: Node) -> Cache | None:
+    if not text(node):
+        return None
+    pairs = [part.partition("=") for part in text(node).split(",")]
+    attributes = {name.strip(): value.strip() for name, _, value in pairs}
+    kind = attributes.pop("type", "")
+    if len(attributes) + 1 != len(pairs) or kind not in CACHE_KINDS or not all(attributes.values()):
+        raise ValueError(f"'type=KIND,NAME=VALUE,…' is expected, KIND one of {', '.join(CACHE_KINDS)}")
+    if secret := sorted(_SECRET_ATTRIBUTES & set(attributes)):
+        raise ValueError(f"{secret[0]} is a secret: it comes from the environment, e.g. AWS_ACCESS_KEY_ID")
+    if lacking := [name for name in CACHE_KINDS[kind] if name not in attributes]:
+        raise ValueError(f"a cache of type {kind} needs {' and '.join(lacking)}")
+    if kind == "local" and set(attributes) != {"dir"}:
+        raise ValueError("a cache of type local has a `dir` and nothing else")
+    return Cache(kind=kind, attributes=attributes)
+
+
 _PLATFORMS = listed(named(parse_platform))
 _HOST = {
     "plain-http": truth,
@@ -67,7 +103,9 @@ _HOST = {
 }
 _LIMITS = {"connect": number, "read": number, "total": number}
 _PLAN = {"max-vanished": whole, "hold": _hold}
-_VERSIONS = {"timeout": number}
+_VERSIONS = {"image": _image, "host-fallback": truth, "timeout": number}
+_IMAGES = {"repository": _repository, "registry": named(parse_host), "bootstrap": truth}
+_BUILD = {"parallel": _parallel, "cache": _cache, "sbom": _image, "provenance": truth}
 _BASES = {
     "repository": _repository,
     "registry": named(parse_host),
@@ -87,7 +125,9 @@ SETTINGS = {
     "": tuple(_TOP),
     "bases": tuple(_BASES),
     "bases.<base>": ("platforms",),
+    "images": tuple(_IMAGES),
     "versions": tuple(_VERSIONS),
+    "build": tuple(_BUILD),
     "limits": tuple(_LIMITS),
     "plan": tuple(_PLAN),
     'registries."<host>"': tuple(_HOST),
@@ -103,17 +143,23 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     node = _settings_node(root)
     problems = Problems()
     node = _overridden(node, environ, problems)
-    tables = {"bases", "versions", "limits", "plan", "registries"}
+    tables = {"bases", "images", "versions", "build", "limits", "plan", "registries"}
     top = fields.read(_without(node, tables), _TOP, problems)
     given = {name: node.value[name] for name in tables if name in node.value}
     empty = Node({}, node.place)
+    images = fields.read(given.get("images", empty), _IMAGES, problems, "images")
     versions = fields.read(given.get("versions", empty), _VERSIONS, problems, "versions")
+    build = fields.read(given.get("build", empty), _BUILD, problems, "build")
     limits = fields.read(given.get("limits", empty), _LIMITS, problems, "limits")
     plan = fields.read(given.get("plan", empty), _PLAN, problems, "plan")
     registries = _registries(given.get("registries", empty), problems)
     registry = top.pop("registry", "ghcr.io")
     repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
     bases = _bases(given.get("bases", empty), registry, problems)
+    standalone = None
+    if "repository" in images:
+        host = images.get("registry", registry)
+        standalone = _made(host, images["repository"], "images.repository", node.place, problems)
     if top.get("platforms") == ():
         problems.add(node.value["platforms"].place, "platforms: an empty list means that nothing is published")
     problems.refuse("Mend these settings; docs/settings.md lists all of them.")
@@ -122,7 +168,9 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     return Settings(
         repository=repository,
         bases=bases,
-        **({"version_timeout": versions["timeout"]} if "timeout" in versions else {}),
+        images=ImagesSettings(repository=standalone, bootstrap=images.get("bootstrap", False)),
+        versions=VersionsSettings(**_keywords(versions)),
+        build=BuildSettings(**_keywords(build)),
         registries=registries,
         limits=Limits(**limits),
         plan=PlanSettings(**_keywords(plan)),
@@ -149,7 +197,9 @@ def _overridden(node: Node, environ: Mapping[str, str], problems: Problems) -> N
     tables: Mapping[str, Mapping[str, Any]] = {
         "": _TOP,
         "bases": _BASES,
+        "images": _IMAGES,
         "versions": _VERSIONS,
+        "build": _BUILD,
         "limits": _LIMITS,
         "plan": _PLAN,
     }

@@ -234,7 +234,7 @@ class Run:
     def readings(self) -> Readings:
         """Versions, being read."""
         known = [snapshot.load_reading(one) for one in self.worker["readings"]] if self.worker else self.given
-        return Readings(known, self.catalogue.settings.version_timeout, environment(self.environ))
+        return Readings(known, self.catalogue.settings.versions.timeout, environment(self.environ))
 
     def _tools_asked_for(self) -> list[Tool]:
         """The tools whose versions can be read before collection: what -k and -m leave is not known yet."""

@@ -62,6 +62,51 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionsSettings:
+    """How versions are read. image: the version-check image, empty for the host only. timeout: seconds for a script.
+
+    host_fallback: whether the host is asked where the image does not answer.
+    """
+
+    image: str = ""
+    host_fallback: bool = True
+    timeout: float = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesSettings:
+    """Where the standalone images are; None where none is published but bases of our own."""
+
+    repository: Repository | None = None
+    bootstrap: bool = False
+
+
+CACHE_KINDS: Mapping[str, tuple[str, ...]] = {"local": ("dir",), "registry": ("ref",), "s3": ("bucket", "region")}
+"""The kinds of build cache, and what each has to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """A build cache. attributes: as BuildKit calls them, without the type; of `local` only `dir`. No credentials.
+
+    https://docs.docker.com/build/cache/backends/
+    """
+
+    kind: str
+    attributes: Mapping[str, str] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """How images are built here. parallel: builds at once. sbom: the scanner image, empty for no SBOM attestation."""
+
+    parallel: int = 2
+    cache: Cache | None = None
+    sbom: str = ""
+    provenance: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of a project."""
 
@@ -71,7 +116,9 @@ class Settings:
     builder: str = "auto"
     label_prefix: str = "imagewright"
     bootstrap: bool = False
-    version_timeout: float = 60
+    images: ImagesSettings = field(default_factory=ImagesSettings)
+    versions: VersionsSettings = field(default_factory=VersionsSettings)
+    build: BuildSettings = field(default_factory=BuildSettings)
     registries: Mapping[str, HostSettings] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     plan: PlanSettings = field(default_factory=PlanSettings)

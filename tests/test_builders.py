@@ -114,7 +114,6 @@ def request_(tmp_path: Path, shelf: Shelf) -> BuildRequest:
         context=context,
         dockerfile=None,
         base=index(shelf, [image(shelf, ARM64), image(shelf, AMD64)]),
-        version="1.0",
         platforms=(ARM64, AMD64),
         arguments={},
         labels={"both": "mine", "added": "yes"},
@@ -340,8 +339,8 @@ def test_an_index_of_nothing_or_of_twins_is_refused(platforms: tuple[Platform | 
 
 def test_the_first_able_builder_is_chosen(shelf: Shelf, request_: BuildRequest) -> None:
     copy, buildkit = Copy(shelf), BuildKit("unix:///nowhere", {"PATH": ""})
-    assert choose("auto", [buildkit, copy], request_) is copy
-    assert choose("copy", [buildkit, copy], request_) is copy
+    assert choose("auto", [buildkit, copy], request_).builder is copy
+    assert choose("copy", [buildkit, copy], request_).builder is copy
 
 
 @pytest.mark.parametrize(
@@ -351,7 +350,7 @@ def test_the_first_able_builder_is_chosen(shelf: Shelf, request_: BuildRequest) 
             "auto",
             """codex-fedora: no builder can build this
     buildkit: buildctl is not installed
-    copy: the tool has no folder rootfs/""",
+    copy: there is no folder rootfs/""",
         ),
         ("buildkit", "codex-fedora: no builder can build this\n    buildkit: buildctl is not installed"),
         (

@@ -16,6 +16,7 @@ from imagewright.settings import (
     Limits,
     PlanSettings,
     Settings,
+    VersionsSettings,
 )
 
 AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -96,7 +97,7 @@ def test_the_least_settings_have_defaults(tmp_path):
         builder="auto",
         label_prefix="imagewright",
         bootstrap=False,
-        version_timeout=60,
+        versions=VersionsSettings(timeout=60),
         registries={},
         limits=Limits(connect=5, read=20, total=60),
         plan=PlanSettings(max_vanished=3, hold={}),
@@ -117,7 +118,7 @@ def test_every_setting_is_read(tmp_path):
         builder="copy",
         label_prefix="org.example",
         bootstrap=True,
-        version_timeout=7.5,
+        versions=VersionsSettings(timeout=7.5),
         registries={
             "ghcr.io": HostSettings(
                 plain_http=True,
@@ -189,7 +190,7 @@ plain = true
             f"2: repository: 'Own/Tools' is not a repository: {words}",
             "1: repository: is not set",
             "3: platforms: an empty list means that nothing is published",
-            "4: builder: one of auto, buildkit, copy is expected",
+            "4: builder: one of auto, buildkit, docker, buildah, copy is expected",
             "5: label-prefix: a domain or a word is expected, e.g. imagewright or org.example",
             "6: bootstrap: true or false is expected",
             f"8: bases.names: 'Fedora' cannot name a tool or base: {folder}",
@@ -257,7 +258,7 @@ def test_the_environment_overrides_single_keys(tmp_path):
     assert str(read.repository) == "127.0.0.1:5000/their/tools"
     assert str(read.bases.repository) == "127.0.0.1:5000/own/bases"
     assert read.platforms == (AMD, Platform("linux", "riscv64"))
-    assert (read.label_prefix, read.bootstrap, read.version_timeout, read.limits.total) == ("x", True, 1.5, 9)
+    assert (read.label_prefix, read.bootstrap, read.versions.timeout, read.limits.total) == ("x", True, 1.5, 9)
     assert (read.bases.names, read.bases.exclude, read.bases.discover) == (("a", "b"), ("b",), False)
     assert (read.plan.max_vanished, read.plan.hold) == (5, {"a": "why", "b": "not"})
 
@@ -271,7 +272,7 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path):
     }
     assert sorted(mistakes(load_settings, project(tmp_path), environ)) == [
         "environment variable IMAGEWRIGHT_BOOTSTRAP: bootstrap: true or false is expected",
-        "environment variable IMAGEWRIGHT_BUILDER: builder: one of auto, buildkit, copy is expected",
+        "environment variable IMAGEWRIGHT_BUILDER: builder: one of auto, buildkit, docker, buildah, copy is expected",
         "environment variable IMAGEWRIGHT_PLATFORMS: platforms: an empty list means that nothing is published",
         "environment variable IMAGEWRIGHT_REPOSITRY: not a known setting",
     ]

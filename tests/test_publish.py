@@ -102,7 +102,6 @@ class World:
             context=pair.tool.folder,
             dockerfile=None,
             base=pair.base.reference.repository.at(base),
-            version=version,
             platforms=tuple(platforms),
             arguments={},
             labels=said,

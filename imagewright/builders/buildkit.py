@@ -14,12 +14,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from imagewright import process
-from imagewright.builders import BuildRequest, whole_or_nothing
+from imagewright.builders import Abilities, BuildRequest, whole_or_nothing
 from imagewright.documents import INDEX_TYPES, MAX_MANIFEST_BYTES, BadDocument, Descriptor, Index, parse_manifest
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
 from imagewright.names import Platform, shown
 from imagewright.recipe import BUILDKIT
+from imagewright.settings import CACHE_KINDS
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 SHOWN_LINES = 15
@@ -36,6 +37,16 @@ class BuildKit:
 
     name = "buildkit"
     family = BUILDKIT
+    can = Abilities(
+        several_platforms=True,
+        caches=tuple(CACHE_KINDS),
+        attestations=True,
+        reproducible=True,
+        keeps_base_layers=True,
+        replaces_from=True,
+        runs=True,
+        note="`BUILDKIT_HOST` names another one than this machine's; with none running, one is started for the occasion.",
+    )
 
     def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR) -> None:
         self._address = address
@@ -186,12 +197,7 @@ def _arguments(request: BuildRequest, into: Path) -> list[str]:
     dockerfile = request.dockerfile
     if dockerfile is None:
         raise BuildFailed(f"{request.target}: the tool has no Dockerfile")
-    arguments = {
-        **request.arguments,
-        "BASE_IMAGE": str(request.base),
-        "TOOL_VERSION": request.version,
-        "SOURCE_DATE_EPOCH": str(request.epoch),
-    }
+    arguments = {**request.arguments, "SOURCE_DATE_EPOCH": str(request.epoch)}
     options = {
         "filename": dockerfile.name,
         "platform": ",".join(str(one) for one in sorted(request.platforms)),

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
-from imagewright.builders import BuildRequest, whole_or_nothing
+from imagewright.builders import Abilities, BuildRequest, Ran, whole_or_nothing
 from imagewright.documents import (
     INDEX_TYPES,
     MAX_CONFIG_BYTES,
@@ -68,13 +68,29 @@ class Copy:
 
     name = "copy"
     family = COPY
+    can = Abilities(
+        several_platforms=True,
+        caches=(),
+        attestations=False,
+        reproducible=True,
+        keeps_base_layers=True,
+        replaces_from=True,
+        runs=False,
+        note="It needs no engine: `rootfs/` becomes one more layer, and a Dockerfile beside it is not read.",
+    )
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
     def unable(self, request: BuildRequest) -> str | None:
         """See `Builder`. Without `rootfs/` there is nothing to copy; a Dockerfile beside it is not read."""
-        return None if (request.context / ROOTFS).is_dir() else f"the tool has no folder {ROOTFS}/"
+        if request.base is None:
+            return "there is no base to copy onto"
+        return None if (request.context / ROOTFS).is_dir() else f"there is no folder {ROOTFS}/"
+
+    def run(self, layout: Path, platform: Platform, command: str) -> Ran:
+        """See `Builder`: there is no engine that could."""
+        raise BuildFailed(f"the builder copy cannot run '{command}'")
 
     def build(self, request: BuildRequest, into: Path, say: Callable[[str], None]) -> None:
         """See `Builder`. Raises `BadCatalogue` for what cannot be in a layer, and whatever the source raises."""
@@ -93,23 +109,26 @@ class Copy:
 
     def _images(self, request: BuildRequest) -> dict[Platform, Reference]:
         """The base's image for each platform asked for."""
+        base = request.base
+        if base is None:
+            raise BuildFailed(f"{request.target}: there is no base to copy onto")
         try:
-            document = self._document(request, request.base)
+            document = self._document(request, base)
             if isinstance(document, Manifest):
-                config = parse_config(self._config(request.base.repository, document))
-                offered = {config.platform.normalised(): request.base}
+                config = parse_config(self._config(base.repository, document))
+                offered = {config.platform.normalised(): base}
             else:
                 offered = {
-                    entry.platform.normalised(): request.base.repository.at(entry.digest)
+                    entry.platform.normalised(): base.repository.at(entry.digest)
                     for entry in reversed(document.entries)  # of two for one platform, engines take the first
                     if entry.platform and not entry.is_attestation and entry.media_type not in INDEX_TYPES
                 }
         except BadDocument as error:
-            raise BuildFailed(f"{request.target}: the base {request.base} cannot be read: {error}") from None
+            raise BuildFailed(f"{request.target}: the base {base} cannot be read: {error}") from None
         wanted = [platform.normalised() for platform in request.platforms]
         if missing := [str(one) for one in wanted if one not in offered]:
             has = ", ".join(str(one) for one in sorted(offered)) or "no platform at all"
-            raise BuildFailed(f"{request.target}: the base {request.base} lacks {', '.join(missing)}; it has {has}")
+            raise BuildFailed(f"{request.target}: the base {base} lacks {', '.join(missing)}; it has {has}")
         return {platform: offered[platform] for platform in wanted}
 
     def _image(

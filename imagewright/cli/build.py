@@ -173,7 +173,7 @@ def _single(catalogue: Catalogue, place: Place, client: Client, tool: str, base:
     except BadName as error:
         raise Usage(str(error)) from None
     if version is None:
-        readings = Readings((), catalogue.settings.version_timeout, environment(place.environ))
+        readings = Readings((), catalogue.settings.versions.timeout, environment(place.environ))
         (reading,) = readings.results([found])
         if reading.version is None:
             raise Failed(f"the version of {tool} is unknown: {reading.detail}", remedy="Name it with --version.")
@@ -333,14 +333,13 @@ class _Worker:
             context=tool.folder,
             dockerfile=tool.dockerfile,
             base=job.base,
-            version=job.version,
             platforms=platforms,
-            arguments={},
+            arguments={"BASE_IMAGE": str(job.base), "TOOL_VERSION": job.version},
             labels={},
             annotations={},
             epoch=self._source.epoch,
         )
-        builder = choose(self._settings.builder, self._builders, request)
+        builder = choose(self._settings.builder, self._builders, request).builder
         assert job.base.digest, "the base is named by digest"
         said = labels(
             tool,

@@ -27,7 +27,7 @@ def versions(place: Place, output: Path | None, as_json: bool) -> int:
     imagewright versions -o versions.json && pytest checks/ --versions versions.json
     """
     catalogue = load_catalogue(place.root, place.environ)
-    readings = Readings((), catalogue.settings.version_timeout, environment(place.environ))
+    readings = Readings((), catalogue.settings.versions.timeout, environment(place.environ))
     found = readings.results(catalogue.tools)
     if output:
         write_atomically(output, dump_file(found))

@@ -51,9 +51,8 @@ def request_(tmp_path: Path, base: Reference) -> BuildRequest:
         context=context,
         dockerfile=context / "Dockerfile",
         base=base,
-        version="1.2.3",
         platforms=(ARM64, AMD64),
-        arguments={"FLAVOUR": "a,b=c"},
+        arguments={"BASE_IMAGE": str(base), "TOOL_VERSION": "1.2.3", "FLAVOUR": "a,b=c"},
         labels={"org.example.text": 'two words, a "quote"', "b": "2"},
         annotations={"z": "last", "a": "first"},
         epoch=EPOCH,
@@ -63,6 +62,10 @@ def request_(tmp_path: Path, base: Reference) -> BuildRequest:
 def dockerfile(request_: BuildRequest, steps: str) -> BuildRequest:
     (request_.context / "Dockerfile").write_text(HEAD + steps)
     return request_
+
+
+def onto(request_: BuildRequest, base: Reference) -> BuildRequest:
+    return replace(request_, base=base, arguments={**request_.arguments, "BASE_IMAGE": str(base)})
 
 
 def built(builder: BuildKit, request_: BuildRequest, into: Path) -> Layout:
@@ -179,7 +182,7 @@ def test_a_base_that_is_not_there_is_told_in_the_frontends_words(
     builder: BuildKit, request_: BuildRequest, tmp_path: Path
 ) -> None:
     gone = request_.base.repository.at(parse_digest(f"sha256:{'0' * 64}"))
-    told = failure(builder, replace(request_, base=gone), tmp_path)
+    told = failure(builder, onto(request_, gone), tmp_path)
     says = f"{gone}: failed to resolve source metadata for {gone}: {gone}: not found"
     assert told == f"Dockerfile:2: codex-fedora: {says}"
 
@@ -234,7 +237,7 @@ def test_a_base_of_one_platform_is_not_taken_for_another(
 ) -> None:
     argv = [engine_bin / "crane", "digest", "--insecure", "--platform", "linux/amd64", str(request_.base)]
     amd64 = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-    alone = replace(request_, base=request_.base.repository.at(parse_digest(amd64)), platforms=(ARM64,))
+    alone = onto(replace(request_, platforms=(ARM64,)), request_.base.repository.at(parse_digest(amd64)))
     assert failure(builder, alone, tmp_path) == (
         f'codex-fedora: Base image {alone.base} was pulled with platform "linux/amd64", '
         'expected "linux/arm64" for current build (line 2)'
