@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import threading
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
 from imagewright import process, render, snapshot, suite, survey, verdict
 from imagewright.catalogue import Excluded, Pair, Tool, refuse_collisions
+from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
 from imagewright.files import write_atomically
 from imagewright.load import load_catalogue
@@ -32,7 +34,7 @@ from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Re
 from imagewright.report import dump as dump_section
 from imagewright.settings import surroundings
 from imagewright.snapshot import Reading, Snapshot, TargetSeen
-from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
+from imagewright.state import DEFAULT, DIGESTS, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome
 from imagewright.versions import Readings, environment, parse_output, read_file
 
@@ -154,7 +156,8 @@ class Run:
         try:
             self.checks = tuple(suite.promises(project))
             self.catalogue = load_catalogue(project, self.environ)
-            self.recipes = Recipes(self.catalogue.settings.label_prefix)
+            digests = FileDigests(self.state.folder / DIGESTS, now=time.time_ns())
+            self.recipes = Recipes(self.catalogue.settings.label_prefix, digests)
             self.given = self._given_readings()
             self.base_digests = self._base_digests()
         except SyntaxError as error:
@@ -437,6 +440,7 @@ class Run:
         if self.is_controller:
             self._take_shared()
         self.section = assemble(self._evidence())
+        self.recipes.save()
         whole = {**document, SECTION: dump_section(self.section)}
         try:
             if self.seen:

@@ -12,12 +12,14 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
 
 from imagewright.catalogue import Base, Tool
+from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue
 from imagewright.names import Digest, shown
 
@@ -39,31 +41,37 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One path that the builder gets. path: relative, with '/'. target: of a link, as it stands there."""
+    """One path that the builder gets.
+
+    path: relative, with '/'. source: where it lies. seen: how it looked there. target: of a link, as it stands there.
+    """
 
     path: str
     kind: Kind
-    source: Path
+    source: str
+    seen: os.stat_result = field(compare=False, repr=False)
     executable: bool = False
     target: str = ""
 
 
-def recipe(tool: Tool, family: str, arguments: Mapping[str, str] | None = None) -> str:
+def recipe(
+    tool: Tool, family: str, arguments: Mapping[str, str] | None = None, digests: FileDigests | None = None
+) -> str:
     """`1:<family>:<sha256>` over what a builder of this family makes the tool's image from, base and version aside.
 
-    arguments: build arguments; BASE_IMAGE and TOOL_VERSION among them do not count. `BadCatalogue` with the place for a
-    context that is empty, or has what cannot be in an image.
+    arguments: build arguments; BASE_IMAGE and TOOL_VERSION among them do not count. digests: of files that were read
+    before. `BadCatalogue` with the place for a context that is empty, or has what cannot be in an image.
     """
     sha256 = hashlib.sha256()
     with _readable(tool.folder):
-        for one in _fields(tool, family, arguments or {}):
+        for one in _fields(tool, family, arguments or {}, digests or FileDigests()):
             sha256.update(len(one).to_bytes(8, "big") + one)
     return f"{SCHEME}:{family}:{sha256.hexdigest()}"
 
 
-def _fields(tool: Tool, family: str, arguments: Mapping[str, str]) -> Iterator[bytes]:
+def _fields(tool: Tool, family: str, arguments: Mapping[str, str], digests: FileDigests) -> Iterator[bytes]:
     if family == COPY:
-        yield from _entry_fields(rootfs(tool.folder))
+        yield from _entry_fields(rootfs(tool.folder), digests)
         return
     if family != BUILDKIT:
         raise ValueError(f"no builder of the family {family}")
@@ -72,15 +80,14 @@ def _fields(tool: Tool, family: str, arguments: Mapping[str, str]) -> Iterator[b
     for name, value in sorted(arguments.items()):
         if name not in _ADDED_BY_BUILDERS:
             yield from (b"argument", name.encode(), value.encode())
-    yield from _entry_fields(build_context(tool.folder, tool.dockerfile))
+    yield from _entry_fields(build_context(tool.folder, tool.dockerfile), digests)
 
 
-def _entry_fields(entries: Iterable[Entry]) -> Iterator[bytes]:
+def _entry_fields(entries: Iterable[Entry], digests: FileDigests) -> Iterator[bytes]:
     for entry in entries:
         yield from (entry.kind.encode(), entry.path.encode(), b"x" if entry.executable else b"-")
         if entry.kind is Kind.FILE:
-            with entry.source.open("rb") as content:
-                yield hashlib.file_digest(content, "sha256").digest()
+            yield digests.sha256(entry.source, entry.seen)
         else:
             yield entry.target.encode()
 
@@ -90,7 +97,7 @@ def build_context(folder: Path, dockerfile: Path | None) -> tuple[Entry, ...]:
     ignore = _ignore_file(folder, dockerfile)
     with _readable(folder):
         rules = parse_dockerignore(ignore.read_bytes(), str(ignore)) if ignore else Rules()
-        entries = _sorted(_walk(folder, "", rules, ()))
+        entries = _walk(folder, rules)
     if not entries:
         why = f"{ignore.name} leaves nothing of it" if ignore else "it is empty"
         raise BadCatalogue(f"no build context: {why}", where=str(folder))
@@ -101,23 +108,19 @@ def rootfs(folder: Path) -> tuple[Entry, ...]:
     """All of `rootfs/` in `folder`, sorted by the paths' bytes. `BadCatalogue` if it is absent, empty or unreadable."""
     place = folder / ROOTFS
     with _readable(place):
-        entries = _sorted(_walk(place, "", Rules(), ())) if place.is_dir() else ()
+        entries = _walk(place, Rules()) if place.is_dir() else ()
     if not entries:
         raise BadCatalogue("the builder copy needs files here", where=str(place))
     for entry in entries:
         if entry.path.rpartition("/")[2].startswith(".wh."):
             # In a layer that name deletes a file of the base.
-            raise BadCatalogue("a file name that starts with .wh. cannot be in an image", where=str(entry.source))
+            raise BadCatalogue("a file name that starts with .wh. cannot be in an image", where=entry.source)
     return entries
 
 
 def _ignore_file(folder: Path, dockerfile: Path | None) -> Path | None:
     candidates = [dockerfile.with_name(f"{dockerfile.name}.dockerignore")] if dockerfile else []
     return next((one for one in (*candidates, folder / ".dockerignore") if one.is_file()), None)
-
-
-def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(entries, key=lambda entry: entry.path.encode()))
 
 
 @contextmanager
@@ -129,41 +132,61 @@ def _readable(folder: Path) -> Iterator[None]:
         raise BadCatalogue(f"cannot be read: {error.strerror}", where=where) from None
 
 
-def _walk(folder: Path, prefix: str, rules: "Rules", parent: tuple[bool, ...]) -> Iterator[Entry]:
-    with os.scandir(os.fsencode(folder)) as found:
-        names = [one.name for one in found]
-    for raw in names:
-        source = folder / os.fsdecode(raw)
-        try:
-            path = prefix + raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise BadCatalogue(f"a file name that is not UTF-8: {shown(repr(raw))}", where=str(folder)) from None
-        ignored, matches = rules.judge(path, parent)
-        mode = source.lstat().st_mode
-        if stat.S_ISDIR(mode):
+def _walk(top: Path, rules: "Rules") -> tuple[Entry, ...]:
+    """What the rules leave of a folder, sorted by the paths' bytes."""
+    kept: list[Entry] = []
+    passed: dict[str, Entry] = {}
+    folders: list[tuple[bytes, str, tuple[bool, ...]]] = [(os.fsencode(top), "", ())]
+    while folders:
+        folder, prefix, parent = folders.pop()
+        with os.scandir(folder) as found:
+            listed = list(found)
+        for one in listed:
+            path = prefix + _text(one)
+            ignored, matches = rules.judge(path, parent) if rules.patterns else (False, ())
+            is_folder = one.is_dir(follow_symlinks=False)
             # Below an ignored folder only an exception can be of interest; if one is there, so is the folder.
-            below = [] if ignored and not rules.has_exceptions else list(_walk(source, f"{path}/", rules, matches))
-            if below or not ignored:
-                yield Entry(path=path, kind=Kind.FOLDER, source=source)
-            yield from below
-        elif not ignored:
-            yield _leaf(path, source, mode)
+            if is_folder and (not ignored or rules.has_exceptions):
+                folders.append((one.path, f"{path}/", matches))
+            if ignored:
+                if is_folder:
+                    passed[path] = _entry(path, one)
+                continue
+            kept.append(_entry(path, one))
+            above = path.rpartition("/")[0] if passed else ""
+            while above in passed:
+                kept.append(passed.pop(above))
+                above = above.rpartition("/")[0]
+    # The order of code points is that of their bytes.
+    return tuple(sorted(kept, key=attrgetter("path")))
 
 
-def _leaf(path: str, source: Path, mode: int) -> Entry:
-    if stat.S_ISLNK(mode):
-        return Entry(path=path, kind=Kind.LINK, source=source, target=_link_target(source))
-    if not stat.S_ISREG(mode):
-        raise BadCatalogue("neither file, folder nor link: it cannot be in an image", where=str(source))
-    # The owner's bit alone, as git keeps it: the others are the umask's.
-    return Entry(path=path, kind=Kind.FILE, source=source, executable=bool(mode & stat.S_IXUSR))
-
-
-def _link_target(source: Path) -> str:
+def _text(found: os.DirEntry[bytes]) -> str:
     try:
-        return os.fsencode(source.readlink()).decode("utf-8")
+        return found.name.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadCatalogue("a link whose target is not UTF-8", where=str(source)) from None
+        where = os.fsdecode(found.path).rpartition("/")[0]
+        raise BadCatalogue(f"a file name that is not UTF-8: {shown(repr(found.name))}", where=where) from None
+
+
+def _entry(path: str, found: os.DirEntry[bytes]) -> Entry:
+    source, seen = os.fsdecode(found.path), found.stat(follow_symlinks=False)
+    if stat.S_ISREG(seen.st_mode):
+        # The owner's bit alone, as git keeps it: the others are the umask's.
+        executable = bool(seen.st_mode & stat.S_IXUSR)
+        return Entry(path=path, kind=Kind.FILE, source=source, seen=seen, executable=executable)
+    if stat.S_ISDIR(seen.st_mode):
+        return Entry(path=path, kind=Kind.FOLDER, source=source, seen=seen)
+    if stat.S_ISLNK(seen.st_mode):
+        return Entry(path=path, kind=Kind.LINK, source=source, seen=seen, target=_link_target(found.path, source))
+    raise BadCatalogue("neither file, folder nor link: it cannot be in an image", where=source)
+
+
+def _link_target(place: bytes, source: str) -> str:
+    try:
+        return os.readlink(place).decode("utf-8")  # noqa: PTH115 - a Path would tidy the target up
+    except UnicodeDecodeError:
+        raise BadCatalogue("a link whose target is not UTF-8", where=source) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,15 +351,16 @@ def timestamp(epoch: int) -> str:
 class Recipes:
     """Today's recipes of a project's tools, each hashed once. label: under which images carry theirs."""
 
-    def __init__(self, label_prefix: str) -> None:
+    def __init__(self, label_prefix: str, digests: FileDigests | None = None) -> None:
         self.label = f"{label_prefix}.recipe"
+        self._digests = digests or FileDigests()
         self._known: dict[tuple[str, str], str] = {}
 
     def of(self, tool: Tool, family: str) -> str:
         """The tool's recipe as builders of this family see it. `BadCatalogue` as `recipe`."""
         key = (tool.name, family)
         if key not in self._known:
-            self._known[key] = recipe(tool, family)
+            self._known[key] = recipe(tool, family, digests=self._digests)
         return self._known[key]
 
     def today(self, tool: Tool, published: str) -> str | None:
@@ -350,3 +374,7 @@ class Recipes:
         ):
             return None
         return self.of(tool, family)
+
+    def save(self) -> None:
+        """Leaves the files' digests to the next run."""
+        self._digests.save()

@@ -23,6 +23,7 @@ from imagewright.cli.clock import now, refuse_old
 from imagewright.cli.engines import engines
 from imagewright.cli.plan import HOUR
 from imagewright.cli.source import source_of
+from imagewright.digests import FileDigests
 from imagewright.errors import BadReport, Exit, Failed, ImagewrightError, Usage
 from imagewright.load import load_catalogue
 from imagewright.names import BadName, Platform, Reference, parse_digest, shown
@@ -31,7 +32,7 @@ from imagewright.recipe import labels, recipe
 from imagewright.registry.client import Client
 from imagewright.settings import Settings, surroundings
 from imagewright.snapshot import Missing, Observation, Published, Unreachable
-from imagewright.state import DEFAULT, PLAN
+from imagewright.state import DEFAULT, DIGESTS, PLAN
 from imagewright.survey import look_at
 from imagewright.versions import Readings, environment
 
@@ -251,6 +252,7 @@ def _carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Sequenc
             for work in ready if not push else ():
                 say(f"{work.pair.key}: the image is in {_near(work.layouts[0], place)}")
                 receipts[work.pair.key] = Receipt(work=work, outcome="built")
+    worker.digests.save()
     confirmed = confirm(place.root, [receipts[job.pair.key] for job in jobs], place.environ)
     for one in confirmed:
         if one.outcome != "failed" and push:
@@ -294,6 +296,7 @@ class _Worker:
         self._folder = place.root / DEFAULT
         self._builders = builders
         self._source = source_of(place)
+        self.digests = FileDigests(self._folder / DIGESTS, now=time.time_ns())
 
     def work(self, job: Job, base: Observation | None, title: str) -> Work:
         """What there is to publish of a job; `Failed` where it could not be built."""
@@ -347,7 +350,7 @@ class _Worker:
             job.pair.base,
             base_digest=job.base.digest,
             version=job.version,
-            recipe=recipe(tool, builder.family),
+            recipe=recipe(tool, builder.family, digests=self.digests),
             prefix=self._settings.label_prefix,
             created=self._source.epoch,
             source=self._source.url,
