@@ -1,4 +1,4 @@
-"""`latest` of a pair names the same image as the tag of today's version."""
+"""`latest` of an image names the same image as the tag of today's version."""
 
 from imagewright.reasons import Stale as Because
 from imagewright.snapshot import Missing, Pointer, PointerObservation, Published, Unreachable

@@ -1,14 +1,15 @@
-"""A pair is published for every platform that is declared for it and that its base has."""
+"""An image is published for every platform that is declared for it and that its base has."""
 
-from imagewright.catalogue import Pair
+from collections.abc import Sequence
+
+from imagewright.names import Platform
 from imagewright.reasons import Stale as Because
 from imagewright.snapshot import Published
 from imagewright.verdict import Reason, Stale
 
 
-def test_platforms(pair: Pair, observed: Published, base: Published) -> None:
+def test_platforms(observed: Published, required: Sequence[Platform]) -> None:
     """Users of a platform cannot pull the image. Build it for all of them."""
-    required = pair.required(base.platforms)
     absent = [one for one in required if one not in observed.platforms]
     if absent and not observed.is_index and len(required) > 1:
         wanted = ", ".join(str(one) for one in required)

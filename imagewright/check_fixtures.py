@@ -6,10 +6,11 @@ Where something cannot be had, the check for existence says why, and the others 
 import pytest
 
 from imagewright import reasons, verdict
-from imagewright.catalogue import Pair
+from imagewright.catalogue import Pair, Target
+from imagewright.names import Platform
 from imagewright.pytest_plugin import RUN, Run, Unlisted
 from imagewright.recipe import Recipes
-from imagewright.snapshot import Observation, PointerObservation, Published, TargetSeen
+from imagewright.snapshot import Missing, Observation, PointerObservation, Published, TargetSeen
 from imagewright.verdict import NotAsked, Reason
 
 
@@ -19,10 +20,10 @@ def run(request: pytest.FixtureRequest) -> Run:
     return request.config.stash[RUN]
 
 
-def _seen(run: Run, pair: Pair | Unlisted) -> TargetSeen:
-    if isinstance(pair, Unlisted):
-        raise verdict.Unknown([Reason(code=reasons.Unknown.BASES_UNKNOWN, detail=pair.why)])
-    found = run.by_target.get(pair.key)
+def _seen(run: Run, target: Target | Unlisted) -> TargetSeen:
+    if isinstance(target, Unlisted):
+        raise verdict.Unknown([Reason(code=reasons.Unknown.BASES_UNKNOWN, detail=target.why)])
+    found = run.by_target.get(target.key)
     if found is None:
         detail = "the recorded observations do not hold this target"
         raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
@@ -30,9 +31,9 @@ def _seen(run: Run, pair: Pair | Unlisted) -> TargetSeen:
 
 
 @pytest.fixture
-def looked(run: Run, pair: Pair | Unlisted) -> Observation:
+def looked(run: Run, target: Target | Unlisted) -> Observation:
     """The raw observation of the target, for the check of existence."""
-    seen = _seen(run, pair)
+    seen = _seen(run, target)
     if seen.observation is None:
         reading = run.seen.reading(seen.tool) if run.seen else None
         code = reading.reason if reading and reading.reason else reasons.Unknown.VERSION_FAILED
@@ -41,9 +42,12 @@ def looked(run: Run, pair: Pair | Unlisted) -> Observation:
 
 
 @pytest.fixture
-def base_looked(run: Run, pair: Pair | Unlisted) -> Observation:
-    """The raw observation of the target's base, for the check of existence."""
-    found = run.seen.base(_seen(run, pair).base) if run.seen else None
+def base_looked(run: Run, target: Target | Unlisted) -> Observation | None:
+    """The raw observation of the target's base, for the check of existence; None for an image from scratch."""
+    seen = _seen(run, target)
+    if not isinstance(target, Pair) and not seen.base:
+        return None
+    found = run.seen.base(seen.base) if run.seen else None
     if found is None:
         detail = "the recorded observations do not hold its base"
         raise verdict.Unknown([Reason(code=reasons.Unknown.NOT_RECORDED, detail=detail)])
@@ -51,35 +55,51 @@ def base_looked(run: Run, pair: Pair | Unlisted) -> Observation:
 
 
 @pytest.fixture
-def observed(run: Run, pair: Pair) -> Published:
+def observed(run: Run, target: Target) -> Published:
     """The target's image."""
-    seen = run.by_target.get(pair.key)
+    seen = run.by_target.get(target.key)
     if seen is None or not isinstance(seen.observation, Published):
         raise NotAsked("there is no image to ask about")
     return seen.observation
 
 
 @pytest.fixture
-def version(run: Run, pair: Pair, observed: Published) -> str:  # noqa: ARG001 - without an image it is not asked
-    """Today's version of the target's tool."""
-    found = _seen(run, pair).version
+def version(run: Run, target: Target, observed: Published) -> str:  # noqa: ARG001 - without an image it is not asked
+    """Today's version of the target."""
+    found = _seen(run, target).version
     assert found, "what was observed was asked for by its version"
     return found
 
 
 @pytest.fixture
-def base(pair: Pair, base_looked: Observation) -> Published:
-    """The target's base, fit to be compared with."""
+def below(target: Target, base_looked: Observation | None) -> Published | None:
+    """The target's base, fit to be compared with; None for an image from scratch."""
+    if base_looked is None:
+        return None
     try:
-        return verdict.readable_base(pair, base_looked)
+        return verdict.readable_base(target, base_looked)
     except verdict.Unknown:
         raise NotAsked("there is no base to compare with") from None
 
 
 @pytest.fixture
-def latest(run: Run, pair: Pair, observed: Published) -> PointerObservation:  # noqa: ARG001 - likewise
+def base(below: Published | None) -> Published:
+    """The target's base, fit to be compared with, for what is asked only of images that have one."""
+    if below is None:
+        raise NotAsked("it is built on nothing")
+    return below
+
+
+@pytest.fixture
+def required(target: Target, below: Published | None) -> tuple[Platform, ...]:
+    """The platforms that the target must be published for."""
+    return target.required(below.platforms) if below else target.declared
+
+
+@pytest.fixture
+def latest(run: Run, target: Target, observed: Published) -> PointerObservation:  # noqa: ARG001 - likewise
     """What the tag `latest` of the target names."""
-    found = _seen(run, pair).latest
+    found = _seen(run, target).latest
     assert found, "the tag was asked for as soon as the image was read"
     return found
 
@@ -88,3 +108,11 @@ def latest(run: Run, pair: Pair, observed: Published) -> PointerObservation:  # 
 def recipes(run: Run) -> Recipes:
     """Today's recipes."""
     return run.recipes
+
+
+@pytest.fixture
+def waits_for(run: Run, target: Target | Unlisted, base_looked: Observation | None) -> str:
+    """The target of this project that is to be published before this one can be built; empty if there is none such."""
+    if isinstance(target, Unlisted) or not isinstance(base_looked, Missing):
+        return ""
+    return run.catalogue.waits_for(target)

@@ -1,25 +1,29 @@
 """Settings and catalogue from files and environment, read once, strictly, every mistake at once."""
 
+import graphlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 from imagewright import fields
-from imagewright.catalogue import Catalogue, Tool
+from imagewright.catalogue import Catalogue, Image, Tool
+from imagewright.dockerfile import parents
 from imagewright.errors import BadCatalogue
 from imagewright.fields import Node, Problems, listed, named, number, one_of, text, texts_by_name, truth, whole
 from imagewright.names import (
     BadName,
     Repository,
     make_repository,
+    parse_familiar,
     parse_folder_name,
     parse_host,
     parse_platform,
     parse_reference,
     parse_repository,
+    parse_tag,
     shown,
 )
 from imagewright.settings import (
@@ -37,6 +41,7 @@ from imagewright.settings import (
     VersionsSettings,
 )
 
+TOOLS, IMAGES = "tools", "images"
 BUILDERS = ("auto", "buildkit", "docker", "buildah", "copy")
 _NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})
 
@@ -68,7 +73,7 @@ def _parallel(node: Node) -> int:
     return made
 
 
-def _image(node: Node) -> str:
+def _image_name(node: Node) -> str:
     return str(named(parse_reference)(node)) if text(node) else ""
 
 
@@ -103,9 +108,9 @@ _HOST = {
 }
 _LIMITS = {"connect": number, "read": number, "total": number}
 _PLAN = {"max-vanished": whole, "hold": _hold}
-_VERSIONS = {"image": _image, "host-fallback": truth, "timeout": number}
+_VERSIONS = {"image": _image_name, "host-fallback": truth, "timeout": number}
 _IMAGES = {"repository": _repository, "registry": named(parse_host), "bootstrap": truth}
-_BUILD = {"parallel": _parallel, "cache": _cache, "sbom": _image, "provenance": truth}
+_BUILD = {"parallel": _parallel, "cache": _cache, "sbom": _image_name, "provenance": truth}
 _BASES = {
     "repository": _repository,
     "registry": named(parse_host),
@@ -154,12 +159,18 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     plan = fields.read(given.get("plan", empty), _PLAN, problems, "plan")
     registries = _registries(given.get("registries", empty), problems)
     registry = top.pop("registry", "ghcr.io")
-    repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
-    bases = _bases(given.get("bases", empty), registry, problems)
+    repository: Repository | None = None
+    bases: BasesSettings | None = None
     standalone = None
     if "repository" in images:
         host = images.get("registry", registry)
         standalone = _made(host, images["repository"], "images.repository", node.place, problems)
+    if standalone and "repository" not in top and "bases" not in given:
+        # Standalone images alone: no pairs, so no bases either.
+        repository, bases = standalone, BasesSettings(repository=standalone, discover=False)
+    else:
+        repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
+        bases = _bases(given.get("bases", empty), registry, problems)
     if top.get("platforms") == ():
         problems.add(node.value["platforms"].place, "platforms: an empty list means that nothing is published")
     problems.refuse("Mend these settings; docs/settings.md lists all of them.")
@@ -315,26 +326,74 @@ TOOL_FIELDS = tuple(_TOOL)
 """Every field of `tool.yaml`; `docs/settings.md` is compared with it."""
 
 
+_IMAGE = {
+    "version": text,
+    "title": text,
+    "description": text,
+    "licenses": text,
+    "command": text,
+    "platforms": _PLATFORMS,
+    "base": truth,
+}
+IMAGE_FIELDS = tuple(_IMAGE)
+"""Every field of `image.yml`; `docs/settings.md` is compared with it."""
+
+
 def load_catalogue(root: Path, environ: Mapping[str, str]) -> Catalogue:
-    """Settings and tools of the project in `root`. `BadCatalogue` names every mistake with its place."""
+    """Settings, tools and images of the project in `root`. `BadCatalogue` names every mistake with its place."""
     settings = load_settings(root, environ)
-    folder = root / "tools"
-    if not folder.is_dir():
-        raise BadCatalogue(f"there is no folder {folder}", remedy="Make it, with a folder per tool.")
     problems = Problems()
-    tools = [_tool(one, folder, problems) for one in sorted(folder.iterdir()) if one.is_dir()]
-    _refuse_leaving_links(folder, root, problems)
-    problems.refuse("Mend these files; docs/settings.md lists what tool.yaml may say.")
-    if not tools:
+    tools = [_tool(one, root / TOOLS, problems) for one in _folders(root / TOOLS)]
+    images = [_image(one, root, settings, problems) for one in _folders(root / IMAGES)]
+    for folder in (root / TOOLS, root / IMAGES):
+        _refuse_leaving_links(folder, root, problems)
+    problems.refuse("Mend these files; docs/settings.md lists what tool.yaml and image.yml may say.")
+    if not tools and not images:
         raise BadCatalogue(
-            f"there is no tool in {folder}", remedy="Add a folder per tool, with version.sh and install.sh."
+            f"there is neither a tool in {root / TOOLS} nor an image in {root / IMAGES}",
+            remedy="Add a folder per tool, with version.sh and install.sh: `imagewright new tool NAME`.",
         )
-    return Catalogue(
+    catalogue = Catalogue(
         root=root,
         settings=settings,
         tools=tuple(tool for tool in tools if tool),
-        hash=f"sha256:{_hash(settings, folder)}",
+        images=tuple(image for image in images if image),
+        hash=f"sha256:{_hash(settings, root, [image for image in images if image])}",
     )
+    _refuse_baseless(catalogue)
+    _refuse_circles(catalogue)
+    return catalogue
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+
+
+def _refuse_baseless(catalogue: Catalogue) -> None:
+    bases = catalogue.settings.bases
+    if (
+        catalogue.tools
+        and not bases.discover
+        and not set(bases.names) - set(bases.exclude)
+        and not catalogue.own_bases()
+    ):
+        raise BadCatalogue(
+            "there are tools and no bases to put them on",
+            remedy="Set `repository` of [tool.imagewright.bases], or say `base: true` in an image.yml.",
+        )
+
+
+def _refuse_circles(catalogue: Catalogue) -> None:
+    """Images that are built on each other would wait for each other."""
+    edges = {image.name: {catalogue.waits_for(catalogue.standalone(image))} - {""} for image in catalogue.images}
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as error:
+        raise BadCatalogue(
+            f"images are built on each other in a circle: {' → '.join(error.args[1])}",
+            remedy="Let one of them start from something else.",
+            where=str(catalogue.root / IMAGES),
+        ) from None
 
 
 def _tool(folder: Path, tools: Path, problems: Problems) -> Tool | None:
@@ -365,9 +424,69 @@ def _tool(folder: Path, tools: Path, problems: Problems) -> Tool | None:
     )
 
 
+def _image(folder: Path, root: Path, settings: Settings, problems: Problems) -> Image | None:
+    place = f"{IMAGES}/{folder.name}"
+    file, recipe = folder / "image.yml", folder / "Dockerfile"
+    try:
+        name = parse_folder_name(folder.name)
+        content = file.read_bytes()
+        node = fields.from_yaml(content, f"{place}/image.yml")
+        parsed = parents(recipe.read_text("utf-8"), f"{place}/Dockerfile", {})
+        parent = None if parsed.final == "scratch" else parse_familiar(parsed.final)
+    except BadName as error:
+        problems.add(place, str(error))
+        return None
+    except BadCatalogue as error:
+        problems.add(error.where or place, error.reason)
+        return None
+    except FileNotFoundError as error:
+        problems.add(place, f"there is no {Path(error.filename).name}; an image has a Dockerfile and an image.yml")
+        return None
+    except UnicodeDecodeError:
+        problems.add(f"{place}/Dockerfile", "not UTF-8")
+        return None
+    read = fields.read(node, _IMAGE, problems)
+    if read.get("platforms") == ():
+        problems.add(f"{place}/image.yml", "platforms: an empty list means that nothing is published")
+    is_base = read.pop("base", False)
+    if not is_base and settings.images.repository is None:
+        problems.add(place, "images.repository is not set: where is this image to be published?")
+    version = _image_version(read.pop("version", ""), root, name, f"{place}/image.yml", problems)
+    return Image(
+        name=name,
+        folder=folder,
+        dockerfile=recipe,
+        version=version,
+        parent=parent,
+        stands_for="" if parsed.final_argument == "BASE_IMAGE" or parent is None else parsed.final,
+        is_base=is_base,
+        **_keywords(read),
+    )
+
+
+def _image_version(stated: str, root: Path, name: str, place: str, problems: Problems) -> str:
+    """The version of a standalone image; `project` is that of the project's pyproject.toml."""
+    if not stated:
+        problems.add(place, "version: is not set; a version, or `project` for that of pyproject.toml")
+        return ""
+    if stated == "project":
+        file = root / "pyproject.toml"
+        project = fields.from_toml(file.read_bytes(), file.name).value.get("project") if file.is_file() else None
+        node = project.value.get("version") if project and isinstance(project.value, dict) else None
+        if node is None or not isinstance(node.value, str):
+            problems.add(place, "version: `project`, and pyproject.toml has no version under [project]")
+            return ""
+        stated = node.value
+    try:
+        parse_tag(f"{name}-{stated}")
+    except BadName as error:
+        problems.add(place, f"version: {error}")
+    return stated
+
+
 def _refuse_leaving_links(folder: Path, root: Path, problems: Problems) -> None:
     inside = root.resolve()
-    for path in (folder, *sorted(folder.rglob("*"))):
+    for path in (folder, *sorted(folder.rglob("*"))) if folder.is_dir() else ():
         # realpath, because resolve raises for a link that leads to itself
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
             problems.add(
@@ -375,13 +494,15 @@ def _refuse_leaving_links(folder: Path, root: Path, problems: Problems) -> None:
             )
 
 
-def _hash(settings: Settings, folder: Path) -> str:
+def _hash(settings: Settings, root: Path, images: Iterable[Image]) -> str:
     """Over all settings and every file: two equal hashes mean that the same targets are expected, by the same rules."""
     sha256 = hashlib.sha256()
     for one in fields_of(settings):
         sha256.update(f"{one.name}={getattr(settings, one.name)!r}\0".encode())
-    for path in sorted(folder.rglob("*")):
-        relative = os.fsencode(path.relative_to(folder).as_posix())
+    for image in images:  # a version may come from the project
+        sha256.update(f"{image.name}={image.version}\0".encode())
+    for path in (*sorted((root / TOOLS).rglob("*")), *sorted((root / IMAGES).rglob("*"))):
+        relative = os.fsencode(path.relative_to(root).as_posix())
         if path.is_symlink():
             kind, content = b"link", os.fsencode(path.readlink())
         elif path.is_file():

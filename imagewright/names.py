@@ -153,6 +153,21 @@ def parse_reference(text: str) -> Reference:
     return make_repository(host, name).tagged(parse_tag(tag))
 
 
+def parse_familiar(text: str) -> Reference:
+    """A reference as a Dockerfile's FROM has it, or `BadName`: `debian` is `docker.io/library/debian:latest`.
+
+    Of a tag and a digest together the digest counts.
+    https://github.com/distribution/reference/blob/v0.6.0/normalize.go
+    """
+    head, at, digest = text.partition("@")
+    host, slash, path = head.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, path = "docker.io", head if slash else f"library/{head}"
+    name, _, tag = path.partition(":")
+    repository = make_repository(host, name)
+    return repository.at(parse_digest(digest)) if at else repository.tagged(parse_tag(tag or "latest"))
+
+
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "x86-64": "amd64",

@@ -19,12 +19,15 @@ Action = Literal["build", "retag"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """One build, or move of `latest`, that is asked for. key: the same work has the same key."""
+    """One build, or move of `latest`, that is asked for. key: the same work has the same key.
+
+    tool, base: None for a standalone image. base_digest: empty for an image from scratch.
+    """
 
     key: str
     target: str
-    tool: str
-    base: str
+    tool: str | None
+    base: str | None
     version: str
     base_digest: str
     reasons: tuple[Reason, ...]
@@ -33,10 +36,32 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A target that the plan does nothing about. because: `held`, `unknown: <codes>` or `brake`."""
+    """A target that the plan does nothing about. because: `held: <why>`, `unknown: <codes>` or `brake: <why>`."""
 
     target: str
     because: str
+
+
+WAITS_FOR = "waits-for"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A stale target that is built on another target of this project, which has to be built first.
+
+    version: its own, so that nobody asks again when its turn comes.
+    """
+
+    target: str
+    waits_for: str
+    tool: str | None
+    base: str | None
+    version: str
+
+    @property
+    def because(self) -> str:
+        """Why it is put off."""
+        return f"{WAITS_FOR}:{self.waits_for}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +75,7 @@ class Plan:
     force: bool
     selection: str
     builds: tuple[Build, ...]
-    deferrals: tuple[Held, ...]
+    deferrals: tuple[Held | Waiting, ...]
     refusals: tuple[Held, ...]
 
     @property
@@ -93,14 +118,18 @@ def decide(
         for one in report.records
         if one.state is State.UNKNOWN
     ]
-    deferrals, builds = [], []
+    deferrals: list[Held | Waiting] = []
+    builds = []
+    moving = {one.target for one in stale if not _only_behind(one) and not _held(one, policy)}
     if braked:
         why = f"brake: {len(vanished)} images that were there are gone; this looks like an accident of the registry"
         refusals += [Held(target=one.target, because=why) for one in stale]
     else:
         for one in stale:
-            if held := next((name for name in (one.target, one.tool, one.base) if name in policy.hold), None):
-                deferrals.append(Held(target=one.target, because=f"held: {policy.hold[held]}"))
+            if held := _held(one, policy):
+                deferrals.append(Held(target=one.target, because=f"held: {held}"))
+            elif one.waits_for in moving or any(reason.code is Stale.BASE_MISSING for reason in one.reasons):
+                deferrals.append(_waiting(one))
             else:
                 builds.append(_build(one))
     return Plan(
@@ -128,7 +157,6 @@ def _codes(found: Iterable[Reason]) -> str:
 
 def _build(record: Record) -> Build:
     version, base_digest = record.version or "", record.base_digest or ""
-    only_behind = {one.code for one in record.reasons} == {Stale.LATEST_BEHIND}
     return Build(
         key=key(record.target, version, base_digest, record.recipe or ""),
         target=record.target,
@@ -137,8 +165,28 @@ def _build(record: Record) -> Build:
         version=version,
         base_digest=base_digest,
         reasons=record.reasons,
-        action="retag" if only_behind else "build",
+        action="retag" if _only_behind(record) else "build",
     )
+
+
+def _held(record: Record, policy: Policy) -> str | None:
+    """Why somebody does not want it built now, if so."""
+    names = (record.target, record.tool, record.base)
+    return next((policy.hold[one] for one in names if one and one in policy.hold), None)
+
+
+def _waiting(record: Record) -> Waiting:
+    return Waiting(
+        target=record.target,
+        waits_for=record.waits_for,
+        tool=record.tool,
+        base=record.base,
+        version=record.version or "",
+    )
+
+
+def _only_behind(record: Record) -> bool:
+    return {one.code for one in record.reasons} == {Stale.LATEST_BEHIND}
 
 
 def key(target: str, version: str, base_digest: str, recipe: str) -> str:
@@ -169,7 +217,7 @@ def dump(plan: Plan) -> bytes:
             }
             for one in plan.builds
         ],
-        "deferrals": [{"target": one.target, "because": one.because} for one in plan.deferrals],
+        "deferrals": [_deferral(one) for one in plan.deferrals],
         "refusals": [{"target": one.target, "because": one.because} for one in plan.refusals],
     }
     return json.dumps(document | {"self": _hash(document)}, indent=1, ensure_ascii=False).encode() + b"\n"
@@ -192,11 +240,29 @@ def parse(content: bytes, where: str) -> Plan:
             force=document["force"],
             selection=document["selection"],
             builds=tuple(_read_build(one) for one in document["builds"]),
-            deferrals=tuple(Held(target=one["target"], because=one["because"]) for one in document["deferrals"]),
+            deferrals=tuple(_read_deferral(one) for one in document["deferrals"]),
             refusals=tuple(Held(target=one["target"], because=one["because"]) for one in document["refusals"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadReport(f"not a plan: {error}", remedy="Make a new one: `imagewright plan`.", where=where) from None
+
+
+def _deferral(one: Held | Waiting) -> dict[str, str | None]:
+    told: dict[str, str | None] = {"target": one.target, "because": one.because}
+    return told | ({"tool": one.tool, "base": one.base, "version": one.version} if isinstance(one, Waiting) else {})
+
+
+def _read_deferral(members: Mapping[str, Any]) -> Held | Waiting:
+    because = str(members["because"])
+    if not because.startswith(f"{WAITS_FOR}:"):
+        return Held(target=members["target"], because=because)
+    return Waiting(
+        target=members["target"],
+        waits_for=because.removeprefix(f"{WAITS_FOR}:"),
+        tool=members["tool"],
+        base=members["base"],
+        version=members["version"],
+    )
 
 
 def _read_build(members: Mapping[str, Any]) -> Build:

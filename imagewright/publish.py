@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from imagewright import reasons, suite
-from imagewright.catalogue import Pair
+from imagewright.catalogue import Pair, Target
 from imagewright.documents import (
     MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES,
@@ -48,22 +48,22 @@ _VISIBLE_WITHIN = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One target to publish. base: what it was built on, by digest.
+    """One target to publish. base: what it was built on, by digest; None for an image from scratch.
 
     layouts: where builders left platforms. digests: platforms that are in the repository already. Neither: what the
     version's tag names is published, and only `latest` may have to move.
     """
 
-    pair: Pair
+    target: Target
     version: str
-    base: Reference
+    base: Reference | None
     layouts: Sequence[Path] = ()
     digests: Mapping[Platform, Digest] = field(default_factory=dict)
 
     @property
     def reference(self) -> Reference:
         """The tag of its version."""
-        return self.pair.tagged(self.version)
+        return self.target.tagged(self.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Receipt:
     def as_json(self) -> dict[str, str | None]:
         """Its members for `--json`."""
         return {
-            "target": self.work.pair.key,
+            "target": self.work.target.key,
             "reference": str(self.work.reference),
             "digest": self.digest,
             "outcome": self.outcome,
@@ -120,27 +120,27 @@ def publish(client: Client, root: Path, works: Sequence[Work], environ: Mapping[
         try:
             pushed.append(push(client, work))
         except Failed as error:
-            failures[work.pair.key] = str(error)
+            failures[work.target.key] = str(error)
     failures |= verify(root, pushed, environ, allowed=frozenset({reasons.Stale.LATEST_BEHIND}))
     latest: dict[str, Literal["moved", "already"]] = {}
     for one in pushed:
-        if one.work.pair.key not in failures:
+        if one.work.target.key not in failures:
             try:
-                latest[one.work.pair.key] = move_latest(client, one)
+                latest[one.work.target.key] = move_latest(client, one)
             except Failed as error:
-                failures[one.work.pair.key] = str(error)
-    done = {one.work.pair.key: one for one in pushed}
+                failures[one.work.target.key] = str(error)
+    done = {one.work.target.key: one for one in pushed}
     return [
         Receipt(
             work=work,
-            digest=done[work.pair.key].digest if work.pair.key in done else None,
+            digest=done[work.target.key].digest if work.target.key in done else None,
             outcome="failed"
-            if work.pair.key in failures
+            if work.target.key in failures
             else "identical"
-            if done[work.pair.key].identical
+            if done[work.target.key].identical
             else "published",
-            latest=latest.get(work.pair.key, "not moved"),
-            problem=failures.get(work.pair.key, ""),
+            latest=latest.get(work.target.key, "not moved"),
+            problem=failures.get(work.target.key, ""),
         )
         for work in works
     ]
@@ -155,25 +155,34 @@ def confirm(root: Path, receipts: Sequence[Receipt], environ: Mapping[str, str])
     ]
     problems = verify(root, good, environ, allowed=frozenset())
     return [
-        replace(one, outcome="failed", problem=problems[one.work.pair.key]) if one.work.pair.key in problems else one
+        replace(one, outcome="failed", problem=problems[one.work.target.key])
+        if one.work.target.key in problems
+        else one
         for one in receipts
     ]
 
 
-def refuse_unpublishable(pair: Pair, version: str) -> None:
+def refuse_unpublishable(target: Target, version: str | None) -> None:
     """`Failed` for what is never to be pushed: what may not be, what is excluded, and `latest` or `dev` as a version.
 
-    A version's tag moves before the checks; `latest` taken for one would move unseen.
+    A version's tag moves before the checks; `latest` taken for one would move unseen. version: None if it is not known yet.
     """
-    if not pair.tool.redistributable:
+    if not target.source.redistributable:
         raise Failed(
-            f"{pair.key} may not be redistributed, so it is never pushed",
+            f"{target.key} may not be redistributed, so it is never pushed",
             remedy="Build it without --push; it stays on this machine.",
         )
-    if pair.base.name in pair.tool.exclude_bases:
+    if isinstance(target, Pair) and (why := target.tool.exclude_bases.get(target.base.name)):
         raise Failed(
-            f"{pair.key} is excluded, so it is never pushed: {pair.tool.exclude_bases[pair.base.name]}",
-            remedy=f"If it works by now, mend `exclude-bases` in {pair.tool.folder}/tool.yaml.",
+            f"{target.key} is excluded, so it is never pushed: {why}",
+            remedy=f"If it works by now, mend `exclude-bases` in {target.tool.folder}/tool.yaml.",
+        )
+    if version is None:
+        return
+    if not isinstance(target, Pair) and version != target.image.version:
+        raise Failed(
+            f"{target.key} has the version {target.image.version}, not {shown(version)}",
+            remedy=f"Its version stands in {target.image.folder}/image.yml.",
         )
     if parse_output(version.encode())[0] is None:
         raise Failed(
@@ -187,14 +196,14 @@ def push(client: Client, work: Work) -> Pushed:
     `Failed` where the platforms are not whole, are not built on the base, or the registry does not take them; then no tag
     was moved.
     """
-    refuse_unpublishable(work.pair, work.version)
-    version, latest = work.reference, work.pair.tagged("latest")
-    seen = look_at(client, [work.base, version, latest])
-    base, there, newest = seen[work.base], seen[version], seen[latest]
+    refuse_unpublishable(work.target, work.version)
+    version, latest = work.reference, work.target.tagged("latest")
+    seen = look_at(client, [version, latest, *([work.base] if work.base else [])])
+    base, there, newest = seen[work.base] if work.base else None, seen[version], seen[latest]
     for one in (there, newest):
         if isinstance(one, Unreachable):
             raise Failed(f"{one.reference} cannot be read: {one.detail}", remedy=one.reason.remedy)
-    if not isinstance(base, Published):
+    if isinstance(base, Missing | Unreachable):
         why = base.code if isinstance(base, Missing) else base.detail
         raise Failed(f"the base {work.base} cannot be read: {why}", remedy="Make a new plan.")
     before = newest.digest if isinstance(newest, Published) else None
@@ -214,7 +223,7 @@ def push(client: Client, work: Work) -> Pushed:
     return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
 
 
-def annotations(parts: Sequence[_Part], base: Published) -> dict[str, str]:
+def annotations(parts: Sequence[_Part], base: Published | None) -> dict[str, str]:
     """What an index says: the labels on which all of its platforms agree, without those that the base brought along.
 
     So it is the same index wherever its platforms were built.
@@ -223,8 +232,8 @@ def annotations(parts: Sequence[_Part], base: Published) -> dict[str, str]:
     return dict(sorted(set.intersection(*own)))
 
 
-def _labels_on(base: Published, platform: Platform) -> Mapping[str, str]:
-    below = base.on(platform)
+def _labels_on(base: Published | None, platform: Platform) -> Mapping[str, str]:
+    below = base.on(platform) if base else None
     return below.labels if below else {}
 
 
@@ -237,17 +246,17 @@ def push_platforms(client: Client, work: Work) -> dict[Platform, Digest]:
 
 def send_platforms(client: Client, work: Work, parts: Sequence[_Part]) -> None:
     """Uploads what the repository does not have of some platforms, and reads each back by its digest. `Failed`."""
-    repository = work.pair.repository
+    repository = work.target.repository
     for part in parts:
         if part.layout:
-            _send(client, repository, part, work.base.repository)
+            _send(client, repository, part, work.base)
     back = look_at(client, [repository.at(part.descriptor.digest) for part in parts])
     for reference, seen in back.items():
         if not isinstance(seen, Published) or seen.gone:
             raise Failed(f"{reference} was pushed and cannot be read back", remedy="Try again later.")
 
 
-def _send(client: Client, repository: Repository, part: _Part, base: Repository) -> None:
+def _send(client: Client, repository: Repository, part: _Part, base: Reference | None) -> None:
     assert part.layout, "there is something to send"
     body = part.layout.read(part.descriptor.digest, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(body, part.descriptor.media_type)
@@ -258,15 +267,19 @@ def _send(client: Client, repository: Repository, part: _Part, base: Repository)
             continue
         if not part.layout.has(blob.digest):
             raise Failed(f"the layout has no content {blob.digest}", where=str(part.layout.path))
-        if base.host == repository.host and client.mount_blob(repository, blob.digest, base):
+        if (
+            base
+            and base.repository.host == repository.host
+            and client.mount_blob(repository, blob.digest, base.repository)
+        ):
             continue
         client.upload_blob(repository, blob.digest, part.layout.blob_path(blob.digest))
     client.put_manifest(repository.at(part.descriptor.digest), body, part.descriptor.media_type)
 
 
 def _parts(client: Client, work: Work) -> list[_Part]:
-    found = [part for path in work.layouts for part in _parts_in(Layout(path), work.pair.repository)]
-    references = {platform: work.pair.repository.at(digest) for platform, digest in work.digests.items()}
+    found = [part for path in work.layouts for part in _parts_in(Layout(path), work.target.repository)]
+    references = {platform: work.target.repository.at(digest) for platform, digest in work.digests.items()}
     seen = look_at(client, references.values())
     for platform, reference in references.items():
         there = seen[reference]
@@ -319,16 +332,16 @@ def _image_in(layout: Layout, reference: Reference, entry: Descriptor) -> Image:
     return seen.images[0]
 
 
-def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published) -> None:
+def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published | None) -> None:
     """A target is published whole, or not at all; and only on the base that it was planned for."""
     platforms = [part.platform for part in parts]
-    required = work.pair.required(base.platforms)
+    required = _required(work, base)
     if absent := [str(one) for one in required if one not in platforms]:
         raise Failed(
-            f"{work.pair.key} is not whole: {', '.join(absent)} was not built", remedy="Build it for all platforms."
+            f"{work.target.key} is not whole: {', '.join(absent)} was not built", remedy="Build it for all platforms."
         )
     if len(set(platforms)) != len(platforms):
-        raise Failed(f"{work.pair.key} has a platform twice: {', '.join(str(one) for one in platforms)}")
+        raise Failed(f"{work.target.key} has a platform twice: {', '.join(str(one) for one in platforms)}")
     built = Published(
         reference=work.reference,
         digest=Digest(""),
@@ -336,16 +349,20 @@ def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published) -> None:
         is_index=True,
         images=tuple(part.image for part in parts),
     )
-    if departures := _departures(built, base, work):
+    if base and (departures := _departures(built, base, work)):
         raise Failed(
-            f"{work.pair.key} was not built on {work.base}: {'; '.join(reason_texts(departures))}",
+            f"{work.target.key} was not built on {work.base}: {'; '.join(reason_texts(departures))}",
             remedy="Make a new plan and build again.",
         )
 
 
+def _required(work: Work, base: Published | None) -> tuple[Platform, ...]:
+    return work.target.required(base.platforms) if base else work.target.declared
+
+
 def _departures(built: Published, base: Published, work: Work) -> list[Reason]:
-    if not work.pair.tool.squashed:
-        return layer_departures(built, base, on=work.pair.required(base.platforms))
+    if not work.target.source.squashed:
+        return layer_departures(built, base, on=_required(work, base))
     try:
         return base_label_departure(built, base)
     except NotAsked:  # it was built where nobody writes the label
@@ -355,7 +372,7 @@ def _departures(built: Published, base: Published, work: Work) -> list[Reason]:
 def move_latest(client: Client, pushed: Pushed) -> Literal["moved", "already"]:
     """Lets `latest` name what was pushed. `Failed` where that would be backwards, or somebody else has moved it meanwhile."""
     work = pushed.work
-    latest = work.pair.tagged("latest")
+    latest = work.target.tagged("latest")
     seen = look_at(client, [latest])[latest]
     match seen:
         case Unreachable(detail=detail):
@@ -384,8 +401,8 @@ def refuse_backwards(newest: Published, work: Work) -> None:
     Only images that say what they are can tell; with the scheme `opaque` today's version is the one the tool names.
     """
     ours = [image.labels for image in newest.images if VERSION_LABEL in image.labels]
-    versions = {labels[VERSION_LABEL] for labels in ours if any(name.endswith(".tool") for name in labels)}
-    scheme = work.pair.tool.version_scheme
+    versions = {labels[VERSION_LABEL] for labels in ours if any(name.endswith((".tool", ".recipe")) for name in labels)}
+    scheme = work.target.source.version_scheme
     if scheme == "opaque":
         return
     for version in sorted(versions):
@@ -393,7 +410,7 @@ def refuse_backwards(newest: Published, work: Work) -> None:
         if order is None:
             raise Failed(
                 f"{newest.reference} names version {version}; nobody can say whether {work.version} is newer",
-                remedy=f"Set `version-scheme` in {work.pair.tool.folder}/tool.yaml.",
+                remedy=f"Set `version-scheme` in {work.target.source.folder}/tool.yaml.",
             )
         if order > 0:
             raise Failed(
@@ -411,28 +428,34 @@ def verify(
     """
     if not pushed:
         return {}
-    wait = 0 if all(is_loopback(one.work.pair.repository.host) for one in pushed) else _VISIBLE_WITHIN
+    wait = 0 if all(is_loopback(one.work.target.repository.host) for one in pushed) else _VISIBLE_WITHIN
     chosen = [
         "--fresh",
         f"--wait={wait}",
-        *sorted({f"--tool={one.work.pair.tool.name}" for one in pushed}),
-        *sorted({f"--base={one.work.pair.base.name}" for one in pushed}),
-        *sorted({f"--tool-version={one.work.pair.tool.name}={one.work.version}" for one in pushed}),
-        *sorted({f"--base-digest={one.work.pair.base.name}={one.work.base.digest}" for one in pushed}),
+        *(f"--target={one.work.target.key}" for one in pushed),
+        *sorted({option for one in pushed for option in _frozen(one.work)}),
     ]
     with TemporaryDirectory(prefix="imagewright-verify-") as scratch:
         try:
             found, _ = suite.run(root, chosen, environ, Path(scratch))
         except BadReport as error:
-            return {one.work.pair.key: f"the checks could not be run on it: {error.reason}" for one in pushed}
+            return {one.work.target.key: f"the checks could not be run on it: {error.reason}" for one in pushed}
     problems = {}
     for one in pushed:
-        record = found.record(one.work.pair.key)
+        record = found.record(one.work.target.key)
         if record is None:
-            problems[one.work.pair.key] = "the checks gave no verdict about it"
+            problems[one.work.target.key] = "the checks gave no verdict about it"
         elif record.state is not State.FRESH and not all(reason.code in allowed for reason in record.reasons):
             why = "; ".join(reason_texts(record.reasons))
-            problems[one.work.pair.key] = f"the checks do not hold: {why}"
+            problems[one.work.target.key] = f"the checks do not hold: {why}"
         elif record.digest != one.digest:
-            problems[one.work.pair.key] = f"{one.work.reference} names {record.digest} instead of {one.digest}"
+            problems[one.work.target.key] = f"{one.work.reference} names {record.digest} instead of {one.digest}"
     return problems
+
+
+def _frozen(work: Work) -> Iterator[str]:
+    """Options that hold version and base still for the checks."""
+    if isinstance(work.target, Pair):
+        yield f"--tool-version={work.target.tool.name}={work.version}"
+    if work.target.base and work.base:
+        yield f"--base-digest={work.target.base.name}={work.base.digest}"

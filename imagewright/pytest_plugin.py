@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import threading
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,8 @@ import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
 from imagewright import process, render, snapshot, suite, survey, verdict
-from imagewright.catalogue import Excluded, Pair, Tool, refuse_collisions
+from imagewright.catalogue import Excluded, Pair, Standalone, Target, Tool, refuse_collisions
+from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
 from imagewright.files import write_atomically
 from imagewright.load import load_catalogue
@@ -32,7 +34,7 @@ from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Re
 from imagewright.report import dump as dump_section
 from imagewright.settings import surroundings
 from imagewright.snapshot import Reading, Snapshot, TargetSeen
-from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
+from imagewright.state import DEFAULT, DIGESTS, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome
 from imagewright.versions import Readings, environment, parse_output, read_file
 
@@ -43,6 +45,7 @@ pytest_plugins = ["imagewright.check_fixtures"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("imagewright", "what must be true of published images")
     group.addoption("--tool", action="append", default=[], metavar="T", help="only this tool; may be repeated")
+    group.addoption("--target", action="append", default=[], metavar="NAME", help="only this target; may be repeated")
     group.addoption("--base", action="append", default=[], metavar="B", help="only this base; may be repeated")
     group.addoption("--versions", metavar="FILE", help="versions as `imagewright versions -o FILE` wrote them")
     group.addoption("--tool-version", action="append", default=[], metavar="T=V", help="the version of a tool")
@@ -63,7 +66,7 @@ def _seconds(text: str) -> float:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "pair(tool, base): the target of a check, for `-m \"pair(tool='codex')\"`")
+    config.addinivalue_line("markers", "pair(tool, base): a check of a pair, for `-m \"pair(tool='codex')\"`")
     project = _project(config)
     if project is None:
         return
@@ -154,7 +157,8 @@ class Run:
         try:
             self.checks = tuple(suite.promises(project))
             self.catalogue = load_catalogue(project, self.environ)
-            self.recipes = Recipes(self.catalogue.settings.label_prefix)
+            digests = FileDigests(self.state.folder / DIGESTS, now=time.time_ns())
+            self.recipes = Recipes(self.catalogue.settings.label_prefix, digests)
             self.given = self._given_readings()
             self.base_digests = self._base_digests()
         except SyntaxError as error:
@@ -241,32 +245,50 @@ class Run:
         option = self.config.option
         if option.collectonly:
             return []
+        if option.target:
+            return [
+                tool for tool in self.catalogue.tools if any(one.startswith(f"{tool.name}-") for one in option.target)
+            ]
         if option.tool:
             return [tool for tool in self.catalogue.tools if tool.name in option.tool]
         narrowed = option.keyword or option.markexpr
         return list(self.catalogue.tools) if self.is_controller or not narrowed else []
 
     @cached_property
-    def targets(self) -> tuple[tuple[Pair, ...], tuple[Excluded, ...]]:
-        """All pairs of the catalogue and the excluded ones; the run ends where two of them collide."""
+    def targets(self) -> tuple[tuple[Target, ...], tuple[Excluded, ...]]:
+        """All targets of the catalogue and the excluded pairs; the run ends where two of them collide."""
         try:
-            return self.catalogue.pairs(self.base_names if isinstance(self.base_names, tuple) else ())
+            return self.catalogue.targets(self.base_names if isinstance(self.base_names, tuple) else ())
         except BadCatalogue as error:
             self.stop(error)
 
-    def chosen(self) -> Sequence[Pair | Unlisted]:
-        """The targets that --tool and --base leave."""
-        if isinstance(self.base_names, str):
-            return [Unlisted(why=self.base_names)]
-        tools, bases = self.config.option.tool, self.config.option.base
-        for name in (*bases, *self.base_digests):
-            if name not in self.base_names:
-                raise pytest.UsageError(f"there is no base '{name}'; there are {', '.join(self.base_names)}")
-        return [
-            pair
-            for pair in self.targets[0]
-            if (not tools or pair.tool.name in tools) and (not bases or pair.base.name in bases)
-        ]
+    def chosen(self) -> Sequence[Target | Unlisted]:
+        """The targets that --target, --tool and --base leave."""
+        option = self.config.option
+        names = self.base_names
+        if isinstance(names, tuple):
+            known = {*names, *(one.base.name for one in self.targets[0] if one.base)}
+            for name in (*option.base, *self.base_digests):
+                if name not in known:
+                    raise pytest.UsageError(f"there is no base '{name}'; there are {', '.join(names)}")
+            keys = {one.key for one in self.targets[0]}
+            for name in option.target:
+                if name not in keys:
+                    raise pytest.UsageError(f"there is no target '{name}'; there are {_some(sorted(keys))}")
+        chosen = [one for one in self.targets[0] if self._is_chosen(one)]
+        if isinstance(names, tuple) or (chosen and set(option.target) == {one.key for one in chosen}):
+            return chosen
+        return [*chosen, Unlisted(why=names)]
+
+    def _is_chosen(self, target: Target) -> bool:
+        option = self.config.option
+        if isinstance(target, Standalone):
+            return target.key in option.target or not (option.target or option.tool or option.base)
+        return (
+            (not option.target or target.key in option.target)
+            and (not option.tool or target.tool.name in option.tool)
+            and (not option.base or target.base.name in option.base)
+        )
 
     # pytest's stages
 
@@ -278,7 +300,7 @@ class Run:
             self._begin()
         chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
         if self.is_controller and not self.recorded and not self.config.option.collectonly:
-            self._read_versions([one for one in chosen if isinstance(one, Pair)])
+            self._read_versions([one for one in chosen if not isinstance(one, Unlisted)])
 
     def _end_with_controller(self) -> None:
         """Ends a worker of xdist, which would wait for a silent registry: ten seconds for pytest, or as an orphan."""
@@ -290,11 +312,11 @@ class Run:
         if self.is_controller:
             self.state.unlock()
 
-    def _read_versions(self, pairs: Sequence[Pair]) -> None:
+    def _read_versions(self, targets: Sequence[Target]) -> None:
         """xdist: versions, and what can be wrong with them, are the controller's, as a worker cannot end the run."""
         versions = {one.tool: one.version for one in self.readings.results(self._tools_asked_for())}
         try:
-            refuse_collisions((pair, versions[pair.tool.name] or "latest") for pair in pairs)
+            refuse_collisions((one, survey.version_of(one, versions) or "latest") for one in targets)
             self._refuse_changed_tools()
         except BadCatalogue as error:
             self.stop(error)
@@ -321,14 +343,13 @@ class Run:
         )
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "pair" in metafunc.fixturenames:
-            metafunc.parametrize("pair", [_param(one) for one in self.chosen()])
+        if "target" in metafunc.fixturenames:
+            metafunc.parametrize("target", [_param(one) for one in self.chosen()])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        if any(isinstance(_target_of(one), Unlisted) for one in items):
-            # There are no targets to ask about, so one item and one record stand for all.
-            items[:] = [one for one in items if _target_of(one) is None or _check_of(one) == EXISTS]
+        # There are no pairs to ask about, so one item and one record stand for all.
+        items[:] = [one for one in items if not isinstance(_target_of(one), Unlisted) or _check_of(one) == EXISTS]
         yield
         selected: dict[str, set[str]] = {}
         for item in items:
@@ -343,29 +364,30 @@ class Run:
         """The survey: after deselection, before the first check."""
         if self.config.option.collectonly or self.is_controller:
             return
-        asked = {target.key: target for item in session.items if isinstance(target := _target_of(item), Pair)}
+        found = [_target_of(item) for item in session.items]
+        asked = {one.key: one for one in found if isinstance(one, Pair | Standalone)}
         try:
             seen = self._looked(tuple(asked.values()))
         except BadCatalogue as error:
             self.stop(error)
         self.seen, self.by_target = seen, {one.target: one for one in seen.targets}
 
-    def _looked(self, pairs: tuple[Pair, ...]) -> Snapshot:
+    def _looked(self, targets: tuple[Target, ...]) -> Snapshot:
         if not self.worker:
-            return self.recorded or self._survey(pairs)
+            return self.recorded or self._survey(targets)
         with self.state.only_one(self.nonce) as shared:
             if shared.exists():
                 return snapshot.load(json.loads(shared.read_bytes())["seen"], str(shared))
-            seen = self.recorded or self._survey(pairs)
+            seen = self.recorded or self._survey(targets)
             members = {"expected": self.expected, "partial": self.partial, "seen": snapshot.dump(seen)}
             write_atomically(shared, json.dumps(members).encode())
             return seen
 
-    def _survey(self, pairs: tuple[Pair, ...]) -> Snapshot:
+    def _survey(self, targets: tuple[Target, ...]) -> Snapshot:
         request = survey.Request(
             catalogue=self.catalogue,
             base_names=self.base_names if isinstance(self.base_names, tuple) else (),
-            pairs=pairs,
+            targets=targets,
             base_digests=self.base_digests,
             wait=self.config.option.wait,
             now=_now(),
@@ -437,6 +459,7 @@ class Run:
         if self.is_controller:
             self._take_shared()
         self.section = assemble(self._evidence())
+        self.recipes.save()
         whole = {**document, SECTION: dump_section(self.section)}
         try:
             if self.seen:
@@ -459,32 +482,34 @@ class Run:
             shared.unlink()
 
     def _evidence(self) -> Evidence:
-        pairs, excluded = self.targets if isinstance(self.base_names, tuple) else ((), ())
+        targets, excluded = self.targets
         expected = list(dict.fromkeys(self.expected))
-        tools = {pair.tool.name: pair.tool for pair in pairs if pair.key in set(expected)}
+        wanted = [one for one in targets if one.key in set(expected)]
         crashed = [one.rpartition("::")[2].removesuffix("]").partition("[") for one in self.crashed]
         return Evidence(
             nonce=self.nonce,
             catalogue=self.catalogue.hash,
             started=self.recorded.taken if self.recorded else self.started,
             finished=_now(),
-            selection=self._selection(len(expected), len(pairs)),
+            selection=self._selection(len(expected), len(targets)),
             checks=self.checks,
             expected=expected,
             partial=list(dict.fromkeys(self.partial)),
-            pairs=pairs,
+            targets=targets,
             excluded=excluded,
             findings={key: sorted(found, key=lambda one: one.check) for key, found in self.findings.items()},
             crashed=[(check, target) for check, _, target in crashed],
             seen=self.seen,
             since=self.since,
-            recipe={name: self.recipes.of(tool, BUILDKIT) for name, tool in tools.items()},
+            waits_for={one.key: self.catalogue.waits_for(one) for one in wanted},
+            recipe={one.key: self.recipes.of(one.source, BUILDKIT) for one in wanted},
             warnings=(),
         )
 
     def _selection(self, count: int, total: int) -> str:
         option = self.config.option
-        words = [f"--tool {one}" for one in option.tool] + [f"--base {one}" for one in option.base]
+        named = {"--target": option.target, "--tool": option.tool, "--base": option.base}
+        words = [f"{name} {one}" for name, given in named.items() for one in given]
         words += [f"-k '{option.keyword}'"] if option.keyword else []
         words += [f"-m '{option.markexpr}'"] if option.markexpr else []
         everything = count == total or isinstance(self.base_names, str)
@@ -522,20 +547,20 @@ class Run:
 
 RUN = pytest.StashKey[Run]()
 """Where a session keeps its run."""
-_RESERVED = frozenset({"pair", "looked", "observed"})
+_RESERVED = frozenset({"target", "looked", "observed"})
 """Fixtures that every check asks for at least one of."""
 
 
-def _param(target: Pair | Unlisted) -> Any:
-    if isinstance(target, Unlisted):
+def _param(target: Target | Unlisted) -> Any:
+    if not isinstance(target, Pair):
         return pytest.param(target, id=target.key)
     return pytest.param(target, id=target.key, marks=pytest.mark.pair(tool=target.tool.name, base=target.base.name))
 
 
-def _target_of(item: pytest.Item) -> Pair | Unlisted | None:
+def _target_of(item: pytest.Item) -> Target | Unlisted | None:
     callspec = getattr(item, "callspec", None)
-    target = callspec.params.get("pair") if callspec else None
-    return target if isinstance(target, Pair | Unlisted) else None
+    target = callspec.params.get("target") if callspec else None
+    return target if isinstance(target, Pair | Standalone | Unlisted) else None
 
 
 def _check_of(item: pytest.Item) -> str:
@@ -546,6 +571,10 @@ def _findings(report: pytest.TestReport | pytest.CollectReport) -> list[Finding]
     if isinstance(report, pytest.CollectReport):  # a check that could not be imported
         return []
     return [Finding.from_json(value) for name, value in report.user_properties if name == PROPERTY]  # type: ignore[arg-type]
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _assignments(texts: Sequence[str], option: str, form: str) -> list[tuple[str, str]]:

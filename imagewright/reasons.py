@@ -26,6 +26,11 @@ class Stale(_Code):
     PLATFORM_MISSING = ("platform-missing", "A required platform is not in the index.", "Build it for all platforms.")
     NOT_MULTIARCH = ("not-multiarch", "One manifest stands where an index is required.", "Build it for all platforms.")
     BASE_CHANGED = ("base-changed", "The base has been rebuilt since the image was.", "Build it on today's base.")
+    BASE_MISSING = (
+        "base-missing",
+        "Its base is an image of this project that is not published yet.",
+        "Build the base first; this one waits for it.",
+    )
     BASE_LAYERS_MISSING = ("base-layers-missing", "The image has no layers at all.", "Build it on today's base.")
     NO_OWN_LAYERS = ("no-own-layers", "The image is its base: the tool is not in it.", "Build it again.")
     BASE_CONFIG = ("base-config", "The base's configuration has changed since.", "Build it on today's base.")

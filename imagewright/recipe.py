@@ -12,12 +12,14 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
 
-from imagewright.catalogue import Base, Tool
+from imagewright.catalogue import Pair, Source, Target
+from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue
 from imagewright.names import Digest, shown
 
@@ -39,48 +41,53 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One path that the builder gets. path: relative, with '/'. target: of a link, as it stands there."""
+    """One path that the builder gets.
+
+    path: relative, with '/'. source: where it lies. seen: how it looked there. target: of a link, as it stands there.
+    """
 
     path: str
     kind: Kind
-    source: Path
+    source: str
+    seen: os.stat_result = field(compare=False, repr=False)
     executable: bool = False
     target: str = ""
 
 
-def recipe(tool: Tool, family: str, arguments: Mapping[str, str] | None = None) -> str:
-    """`1:<family>:<sha256>` over what a builder of this family makes the tool's image from, base and version aside.
+def recipe(
+    source: Source, family: str, arguments: Mapping[str, str] | None = None, digests: FileDigests | None = None
+) -> str:
+    """`1:<family>:<sha256>` over what a builder of this family makes the image from, base and version aside.
 
-    arguments: build arguments; BASE_IMAGE and TOOL_VERSION among them do not count. `BadCatalogue` with the place for a
-    context that is empty, or has what cannot be in an image.
+    arguments: build arguments; BASE_IMAGE and TOOL_VERSION among them do not count. digests: of files that were read
+    before. `BadCatalogue` with the place for a context that is empty, or has what cannot be in an image.
     """
     sha256 = hashlib.sha256()
-    with _readable(tool.folder):
-        for one in _fields(tool, family, arguments or {}):
+    with _readable(source.folder):
+        for one in _fields(source, family, arguments or {}, digests or FileDigests()):
             sha256.update(len(one).to_bytes(8, "big") + one)
     return f"{SCHEME}:{family}:{sha256.hexdigest()}"
 
 
-def _fields(tool: Tool, family: str, arguments: Mapping[str, str]) -> Iterator[bytes]:
+def _fields(source: Source, family: str, arguments: Mapping[str, str], digests: FileDigests) -> Iterator[bytes]:
     if family == COPY:
-        yield from _entry_fields(rootfs(tool.folder))
+        yield from _entry_fields(rootfs(source.folder), digests)
         return
     if family != BUILDKIT:
         raise ValueError(f"no builder of the family {family}")
-    if tool.dockerfile:
-        yield from (b"dockerfile", tool.dockerfile.read_bytes())
+    if source.dockerfile:
+        yield from (b"dockerfile", source.dockerfile.read_bytes())
     for name, value in sorted(arguments.items()):
         if name not in _ADDED_BY_BUILDERS:
             yield from (b"argument", name.encode(), value.encode())
-    yield from _entry_fields(build_context(tool.folder, tool.dockerfile))
+    yield from _entry_fields(build_context(source.folder, source.dockerfile), digests)
 
 
-def _entry_fields(entries: Iterable[Entry]) -> Iterator[bytes]:
+def _entry_fields(entries: Iterable[Entry], digests: FileDigests) -> Iterator[bytes]:
     for entry in entries:
         yield from (entry.kind.encode(), entry.path.encode(), b"x" if entry.executable else b"-")
         if entry.kind is Kind.FILE:
-            with entry.source.open("rb") as content:
-                yield hashlib.file_digest(content, "sha256").digest()
+            yield digests.sha256(entry.source, entry.seen)
         else:
             yield entry.target.encode()
 
@@ -90,7 +97,7 @@ def build_context(folder: Path, dockerfile: Path | None) -> tuple[Entry, ...]:
     ignore = _ignore_file(folder, dockerfile)
     with _readable(folder):
         rules = parse_dockerignore(ignore.read_bytes(), str(ignore)) if ignore else Rules()
-        entries = _sorted(_walk(folder, "", rules, ()))
+        entries = _walk(folder, rules)
     if not entries:
         why = f"{ignore.name} leaves nothing of it" if ignore else "it is empty"
         raise BadCatalogue(f"no build context: {why}", where=str(folder))
@@ -101,23 +108,19 @@ def rootfs(folder: Path) -> tuple[Entry, ...]:
     """All of `rootfs/` in `folder`, sorted by the paths' bytes. `BadCatalogue` if it is absent, empty or unreadable."""
     place = folder / ROOTFS
     with _readable(place):
-        entries = _sorted(_walk(place, "", Rules(), ())) if place.is_dir() else ()
+        entries = _walk(place, Rules()) if place.is_dir() else ()
     if not entries:
         raise BadCatalogue("the builder copy needs files here", where=str(place))
     for entry in entries:
         if entry.path.rpartition("/")[2].startswith(".wh."):
             # In a layer that name deletes a file of the base.
-            raise BadCatalogue("a file name that starts with .wh. cannot be in an image", where=str(entry.source))
+            raise BadCatalogue("a file name that starts with .wh. cannot be in an image", where=entry.source)
     return entries
 
 
 def _ignore_file(folder: Path, dockerfile: Path | None) -> Path | None:
     candidates = [dockerfile.with_name(f"{dockerfile.name}.dockerignore")] if dockerfile else []
     return next((one for one in (*candidates, folder / ".dockerignore") if one.is_file()), None)
-
-
-def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(entries, key=lambda entry: entry.path.encode()))
 
 
 @contextmanager
@@ -129,41 +132,61 @@ def _readable(folder: Path) -> Iterator[None]:
         raise BadCatalogue(f"cannot be read: {error.strerror}", where=where) from None
 
 
-def _walk(folder: Path, prefix: str, rules: "Rules", parent: tuple[bool, ...]) -> Iterator[Entry]:
-    with os.scandir(os.fsencode(folder)) as found:
-        names = [one.name for one in found]
-    for raw in names:
-        source = folder / os.fsdecode(raw)
-        try:
-            path = prefix + raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise BadCatalogue(f"a file name that is not UTF-8: {shown(repr(raw))}", where=str(folder)) from None
-        ignored, matches = rules.judge(path, parent)
-        mode = source.lstat().st_mode
-        if stat.S_ISDIR(mode):
+def _walk(top: Path, rules: "Rules") -> tuple[Entry, ...]:
+    """What the rules leave of a folder, sorted by the paths' bytes."""
+    kept: list[Entry] = []
+    passed: dict[str, Entry] = {}
+    folders: list[tuple[bytes, str, tuple[bool, ...]]] = [(os.fsencode(top), "", ())]
+    while folders:
+        folder, prefix, parent = folders.pop()
+        with os.scandir(folder) as found:
+            listed = list(found)
+        for one in listed:
+            path = prefix + _text(one)
+            ignored, matches = rules.judge(path, parent) if rules.patterns else (False, ())
+            is_folder = one.is_dir(follow_symlinks=False)
             # Below an ignored folder only an exception can be of interest; if one is there, so is the folder.
-            below = [] if ignored and not rules.has_exceptions else list(_walk(source, f"{path}/", rules, matches))
-            if below or not ignored:
-                yield Entry(path=path, kind=Kind.FOLDER, source=source)
-            yield from below
-        elif not ignored:
-            yield _leaf(path, source, mode)
+            if is_folder and (not ignored or rules.has_exceptions):
+                folders.append((one.path, f"{path}/", matches))
+            if ignored:
+                if is_folder:
+                    passed[path] = _entry(path, one)
+                continue
+            kept.append(_entry(path, one))
+            above = path.rpartition("/")[0] if passed else ""
+            while above in passed:
+                kept.append(passed.pop(above))
+                above = above.rpartition("/")[0]
+    # The order of code points is that of their bytes.
+    return tuple(sorted(kept, key=attrgetter("path")))
 
 
-def _leaf(path: str, source: Path, mode: int) -> Entry:
-    if stat.S_ISLNK(mode):
-        return Entry(path=path, kind=Kind.LINK, source=source, target=_link_target(source))
-    if not stat.S_ISREG(mode):
-        raise BadCatalogue("neither file, folder nor link: it cannot be in an image", where=str(source))
-    # The owner's bit alone, as git keeps it: the others are the umask's.
-    return Entry(path=path, kind=Kind.FILE, source=source, executable=bool(mode & stat.S_IXUSR))
-
-
-def _link_target(source: Path) -> str:
+def _text(found: os.DirEntry[bytes]) -> str:
     try:
-        return os.fsencode(source.readlink()).decode("utf-8")
+        return found.name.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadCatalogue("a link whose target is not UTF-8", where=str(source)) from None
+        where = os.fsdecode(found.path).rpartition("/")[0]
+        raise BadCatalogue(f"a file name that is not UTF-8: {shown(repr(found.name))}", where=where) from None
+
+
+def _entry(path: str, found: os.DirEntry[bytes]) -> Entry:
+    source, seen = os.fsdecode(found.path), found.stat(follow_symlinks=False)
+    if stat.S_ISREG(seen.st_mode):
+        # The owner's bit alone, as git keeps it: the others are the umask's.
+        executable = bool(seen.st_mode & stat.S_IXUSR)
+        return Entry(path=path, kind=Kind.FILE, source=source, seen=seen, executable=executable)
+    if stat.S_ISDIR(seen.st_mode):
+        return Entry(path=path, kind=Kind.FOLDER, source=source, seen=seen)
+    if stat.S_ISLNK(seen.st_mode):
+        return Entry(path=path, kind=Kind.LINK, source=source, seen=seen, target=_link_target(found.path, source))
+    raise BadCatalogue("neither file, folder nor link: it cannot be in an image", where=source)
+
+
+def _link_target(place: bytes, source: str) -> str:
+    try:
+        return os.readlink(place).decode("utf-8")  # noqa: PTH115 - a Path would tidy the target up
+    except UnicodeDecodeError:
+        raise BadCatalogue("a link whose target is not UTF-8", where=source) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,10 +309,9 @@ def _translated(token: str, last: bool) -> str:
 
 
 def labels(
-    tool: Tool,
-    base: Base,
+    target: Target,
     *,
-    base_digest: Digest,
+    base_digest: Digest | None,
     version: str,
     recipe: str,
     prefix: str,
@@ -302,19 +324,20 @@ def labels(
     created: seconds since 1970. What nobody knows is left out.
     https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md
     """
+    made_from = target.source
     known = {
-        "org.opencontainers.image.title": tool.title or tool.name,
-        "org.opencontainers.image.description": tool.description,
-        "org.opencontainers.image.licenses": tool.licenses,
-        "org.opencontainers.image.url": tool.homepage,
+        "org.opencontainers.image.title": made_from.title or made_from.name,
+        "org.opencontainers.image.description": made_from.description,
+        "org.opencontainers.image.licenses": made_from.licenses,
+        "org.opencontainers.image.url": made_from.homepage,
         "org.opencontainers.image.version": version,
         "org.opencontainers.image.created": timestamp(created),
         "org.opencontainers.image.source": source,
         "org.opencontainers.image.revision": revision,
-        "org.opencontainers.image.base.name": str(base.reference),
-        "org.opencontainers.image.base.digest": base_digest,
-        f"{prefix}.tool": tool.name,
-        f"{prefix}.base": base.name,
+        "org.opencontainers.image.base.name": str(target.base.reference) if target.base else "",
+        "org.opencontainers.image.base.digest": base_digest or "",
+        f"{prefix}.tool": target.tool.name if isinstance(target, Pair) else "",
+        f"{prefix}.base": target.base.name if isinstance(target, Pair) else "",
         f"{prefix}.recipe": recipe,
     }
     return {name: value for name, value in known.items() if value}
@@ -326,27 +349,32 @@ def timestamp(epoch: int) -> str:
 
 
 class Recipes:
-    """Today's recipes of a project's tools, each hashed once. label: under which images carry theirs."""
+    """Today's recipes of a project's tools and images, each hashed once. label: under which images carry theirs."""
 
-    def __init__(self, label_prefix: str) -> None:
+    def __init__(self, label_prefix: str, digests: FileDigests | None = None) -> None:
         self.label = f"{label_prefix}.recipe"
-        self._known: dict[tuple[str, str], str] = {}
+        self._digests = digests or FileDigests()
+        self._known: dict[tuple[Path, str], str] = {}
 
-    def of(self, tool: Tool, family: str) -> str:
-        """The tool's recipe as builders of this family see it. `BadCatalogue` as `recipe`."""
-        key = (tool.name, family)
+    def of(self, source: Source, family: str) -> str:
+        """The recipe of a tool or image as builders of this family see it. `BadCatalogue` as `recipe`."""
+        key = (source.folder, family)
         if key not in self._known:
-            self._known[key] = recipe(tool, family)
+            self._known[key] = recipe(source, family, digests=self._digests)
         return self._known[key]
 
-    def today(self, tool: Tool, published: str) -> str | None:
+    def today(self, source: Source, published: str) -> str | None:
         """Today's recipe in the scheme and family of a published one; None where the two cannot be compared."""
         scheme, _, rest = published.partition(":")
         family = rest.partition(":")[0]
         if (
             scheme != SCHEME
             or family not in (BUILDKIT, COPY)
-            or (family == COPY and not (tool.folder / ROOTFS).is_dir())
+            or (family == COPY and not (source.folder / ROOTFS).is_dir())
         ):
             return None
-        return self.of(tool, family)
+        return self.of(source, family)
+
+    def save(self) -> None:
+        """Leaves the files' digests to the next run."""
+        self._digests.save()

@@ -152,9 +152,11 @@ def explanation(
     since = f", since {record.since}" if record.since else ""
     yield Line(f"{_GLYPHS[state]} {record.target} is {state.value}{since}", _COLOURS[state])
     looked = next((one for one in seen.targets if one.target == record.target), None) if seen else None
-    base_seen = seen.base(record.base) if seen else None
+    base_seen = seen.base(looked.base) if seen and looked else None
     yield Line("")
-    reading = seen.reading(record.tool) if seen else None
+    reading = seen.reading(looked.tool) if seen and looked else None
+    if looked and not looked.tool:
+        yield Line(f"  version  {looked.version}  (image.yml)")
     if reading:
         said = reading.version or f"unknown: {reading.reason}: {reading.detail}"
         how = "given" if reading.via == "given" else f"version.sh on the host, {reading.seconds:.1f} s"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagewright import reasons
-from imagewright.catalogue import Excluded, Pair
+from imagewright.catalogue import Excluded, Pair, Target
 from imagewright.errors import BadReport
 from imagewright.snapshot import BaseSeen, Published, Snapshot, TargetSeen, dump_reading
 from imagewright.verdict import Finding, Reason, State, Verdict, judge
@@ -32,13 +32,15 @@ EXISTS = "test_exists"
 class Record:
     """The verdict about one target and what it rests on. Texts are empty, digests and versions None, where unknown.
 
+    tool, base: None for a standalone image. waits_for: the target of this project that it is built on, empty for none.
     recipe: today's, of the family buildkit. since: when it was first not fresh. last_layer: what the original rule, that
     the base's last layer is somewhere in the image, says; None where it cannot be asked.
     """
 
     target: str
-    tool: str
-    base: str
+    tool: str | None
+    base: str | None
+    waits_for: str = ""
     version: str | None
     reference: str
     digest: str | None
@@ -105,6 +107,7 @@ def dump(report: Report) -> dict[str, Any]:
                 "target": one.target,
                 "tool": one.tool,
                 "base": one.base,
+                "waits_for": one.waits_for,
                 "version": one.version,
                 "reference": one.reference,
                 "digest": one.digest,
@@ -128,7 +131,7 @@ class Evidence:
     """What the checks of one run left behind. started, finished: UTC, ISO 8601. checks: all there are, by name.
 
     crashed: check and target where a worker died. findings: by target. since: target → since when it was not fresh.
-    recipe: today's, by tool, of the family buildkit.
+    waits_for: target → the target of this project that it is built on. recipe: today's, by target, of the family buildkit.
     """
 
     nonce: str
@@ -139,28 +142,29 @@ class Evidence:
     checks: Sequence[str]
     expected: Sequence[str]
     partial: Sequence[str]
-    pairs: Sequence[Pair]
+    targets: Sequence[Target]
     excluded: Sequence[Excluded]
     findings: Mapping[str, Sequence[Finding]]
     crashed: Sequence[tuple[str, str]]
     seen: Snapshot | None
     since: Mapping[str, str]
+    waits_for: Mapping[str, str]
     recipe: Mapping[str, str]
     warnings: Sequence[str]
 
 
 def assemble(run: Evidence) -> Report:
     """The report of a run: a record for each expected target all of whose checks ended or are known to have crashed."""
-    pairs = {pair.key: pair for pair in run.pairs}
-    targets = {one.target: one for one in run.seen.targets} if run.seen else {}
+    targets = {target.key: target for target in run.targets}
+    seen = {one.target: one for one in run.seen.targets} if run.seen else {}
     records = []
     for key in run.expected:
         judged = _judged(key, run)
         if judged is None:
             continue
         since = None if judged.state is State.FRESH else run.since.get(key, run.started)
-        if key in pairs:
-            records.append(_pair_record(pairs[key], judged, targets.get(key), since, run))
+        if key in targets:
+            records.append(_target_record(targets[key], judged, seen.get(key), since, run))
         else:
             records.append(_bases_record(judged, since))
     return Report(
@@ -169,11 +173,13 @@ def assemble(run: Evidence) -> Report:
         started=run.started,
         finished=run.finished,
         selection=run.selection,
-        total=len(run.pairs),
+        total=len(run.targets),
         expected=tuple(run.expected),
         partial=tuple(run.partial),
-        excluded=tuple({"target": one.key, "because": one.because} for one in run.excluded),
-        warnings=(*run.warnings, *_warnings(targets.values())),
+        excluded=tuple(
+            {"target": one.key, "tool": one.tool, "base": one.base, "because": one.because} for one in run.excluded
+        ),
+        warnings=(*run.warnings, *_warnings(seen.values())),
         bases=tuple(_base_members(one) for one in run.seen.bases) if run.seen else (),
         versions=tuple(dump_reading(one) for one in run.seen.readings) if run.seen else (),
         records=tuple(records),
@@ -193,20 +199,23 @@ def _judged(key: str, run: Evidence) -> Verdict | None:
     return Verdict(state=State.UNKNOWN, reasons=(Reason(code=reasons.Unknown.WORKER_CRASH, detail=detail),))
 
 
-def _pair_record(pair: Pair, judged: Verdict, looked: TargetSeen | None, since: str | None, run: Evidence) -> Record:
+def _target_record(
+    target: Target, judged: Verdict, looked: TargetSeen | None, since: str | None, run: Evidence
+) -> Record:
     published = looked.observation if looked and isinstance(looked.observation, Published) else None
-    base_seen = run.seen.base(pair.base.name) if run.seen else None
+    base_seen = run.seen.base(target.base.name) if run.seen and target.base else None
     base = base_seen.observation if base_seen and isinstance(base_seen.observation, Published) else None
     version = looked.version if looked else None
     return Record(
-        target=pair.key,
-        tool=pair.tool.name,
-        base=pair.base.name,
+        target=target.key,
+        tool=target.tool.name if isinstance(target, Pair) else None,
+        base=target.base.name if isinstance(target, Pair) else None,
+        waits_for=run.waits_for.get(target.key, ""),
         version=version,
-        reference=str(pair.tagged(version)) if version else "",
+        reference=str(target.tagged(version)) if version else "",
         digest=published.digest if published else None,
         base_digest=base.digest if base else None,
-        recipe=run.recipe.get(pair.tool.name),
+        recipe=run.recipe.get(target.key),
         created=max((image.created for image in published.images), default="") if published else "",
         listed_before=looked.listed_before if looked else None,
         state=judged.state,
@@ -222,6 +231,7 @@ def _bases_record(judged: Verdict, since: str | None) -> Record:
         target=NO_BASES,
         tool="",
         base="",
+        waits_for="",
         version=None,
         reference="",
         digest=None,
@@ -276,8 +286,8 @@ def parse(content: bytes, where: str) -> Report:
     return report
 
 
-_TEXTS = ("target", "tool", "base", "reference", "created")
-_TEXTS_OR_NULL = ("version", "digest", "base_digest", "recipe", "since")
+_TEXTS = ("target", "waits_for", "reference", "created")
+_TEXTS_OR_NULL = ("tool", "base", "version", "digest", "base_digest", "recipe", "since")
 
 
 def _texts(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -325,6 +335,7 @@ def _record(members: Mapping[str, Any]) -> Record:
         target=members["target"],
         tool=members["tool"],
         base=members["base"],
+        waits_for=members["waits_for"],
         version=members["version"],
         reference=members["reference"],
         digest=members["digest"],

@@ -127,6 +127,11 @@ class Settings:
         """How to speak to a host."""
         return self.registries.get(name, HostSettings())
 
+    def may_be_new(self, repository: Repository) -> bool:
+        """Whether a repository may not exist yet: then it holds nothing, instead of being unknown."""
+        standalone = self.images.bootstrap and repository in (self.images.repository, self.bases.repository)
+        return standalone or (self.bootstrap and repository == self.repository)
+
     def second_look(self, host: str) -> float:
         """Seconds after which a missing image of `host` is asked for again."""
         configured = self.host(host).second_look

@@ -15,6 +15,7 @@ from imagewright.report import SECTION
 
 DEFAULT = ".imagewright"
 REPORT, RUN, SNAPSHOT, PLAN, LAST_GOOD = "report.json", "run.json", "snapshot.json", "plan.json", "last-good.json"
+DIGESTS = "cache/file-digests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
-from imagewright.catalogue import Catalogue, Pair, Tool, refuse_collisions
+from imagewright.catalogue import Base, Catalogue, Pair, Target, Tool, refuse_collisions
 from imagewright.errors import Unanswered
 from imagewright.names import Digest, Reference, Repository, Tag, parse_tag
 from imagewright.reasons import Unknown
@@ -41,26 +41,30 @@ _AT_ONCE = 8
 
 
 def list_bases(catalogue: Catalogue, client: Client) -> tuple[str, ...]:
-    """The names of all bases, configured or discovered, without the excluded. `Unanswered` where nobody can say."""
+    """The names of all bases: configured or discovered ones and our own, without the excluded. `Unanswered` if unknown."""
     bases = catalogue.settings.bases
+    own = [name for name in catalogue.own_bases() if name not in bases.exclude]
     if not bases.discover:
-        return tuple(name for name in bases.names if name not in bases.exclude)
+        configured = [name for name in bases.names if name not in bases.exclude]
+        return tuple(dict.fromkeys((*configured, *own)))
     match client.tags(bases.repository):
         case Trouble(reason, detail):
             raise Unanswered(f"the bases in {bases.repository} could not be listed: {detail}", remedy=reason.remedy)
+        case Absent() if own and catalogue.settings.may_be_new(bases.repository):
+            return tuple(own)
         case Absent(code):
             raise Unanswered(
                 f"the bases in {bases.repository} could not be listed: the registry says {code}",
                 remedy="Check `[tool.imagewright.bases] repository`, and that something is published there.",
             )
         case tags:
-            found = tuple(name for name in bases_in(tags) if name not in bases.exclude)
+            found = sorted({*(name for name in bases_in(tags) if name not in bases.exclude), *own})
     if not found:
         raise Unanswered(
             f"{bases.repository} has {len(tags)} tags, and none of them is a base's (<base>-latest)",
             remedy="Check `[tool.imagewright.bases]`: repository, exclude.",
         )
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class Request:
 
     catalogue: Catalogue
     base_names: Sequence[str]
-    pairs: Sequence[Pair]
+    targets: Sequence[Target]
     base_digests: Mapping[str, Digest] = field(default_factory=dict)
     wait: float = 0
     now: str
@@ -85,23 +89,41 @@ class Request:
         return self.catalogue.settings
 
     @property
-    def repository(self) -> Repository:
-        """Where the targets are."""
-        return self.catalogue.settings.repository
+    def repositories(self) -> tuple[Repository, ...]:
+        """Where the targets are, each repository once."""
+        return tuple(dict.fromkeys(target.repository for target in self.targets))
+
+    @property
+    def connections(self) -> int:
+        """Requests at once."""
+        return max((self.settings.host(one.host).connections for one in self.repositories), default=1)
 
 
-def tools_of(pairs: Iterable[Pair]) -> tuple[Tool, ...]:
-    """The tools of some pairs, each once, in order."""
-    return tuple({pair.tool.name: pair.tool for pair in pairs}.values())
+def tools_of(targets: Iterable[Target]) -> tuple[Tool, ...]:
+    """The tools of the pairs among some targets, each once, in order."""
+    return tuple({one.tool.name: one.tool for one in targets if isinstance(one, Pair)}.values())
+
+
+def version_of(target: Target, versions: Mapping[str, str | None]) -> str | None:
+    """Today's version of a target, None where its tool's could not be read. versions: by tool."""
+    return versions[target.tool.name] if isinstance(target, Pair) else target.image.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """What is to be looked at. bases: by name. targets: by key, those whose version is known. latest: of each target."""
+    """What is to be looked at. bases: by name. targets: by key, those whose version is known. latest: of each target.
+
+    own_bases: the bases that are targets of this project, so that their absence means a build.
+    """
 
     bases: Mapping[str, Reference]
+    own_bases: frozenset[Reference]
     targets: Mapping[str, Reference]
     latest: Mapping[Reference, Reference]
+
+    def must_be_sure(self) -> list[Reference]:
+        """What is not believed to be absent just because a registry says so once."""
+        return [*self.targets.values(), *sorted(self.own_bases)]
 
 
 def survey(request: Request, readings: Readings, connect: Callable[[], Client]) -> Snapshot:
@@ -110,19 +132,19 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
     connect: makes a client; the second look has one of its own, so fresh connections. `BadCatalogue` where two targets
     claim one tag once versions are known; then no target was asked for.
     """
-    tools = tools_of(request.pairs)
+    tools = tools_of(request.targets)
     readings.start(tools)
-    bases = {pair.base.name: _base_reference(pair, request.base_digests) for pair in request.pairs}
+    bases = {one.base.name: _base_reference(one.base, request.base_digests) for one in request.targets if one.base}
     with connect() as client:
-        look = _Look(client, request.settings.host(request.repository.host).connections)
+        look = _Look(client, request.connections)
         if not readings.all_known():
             look.at(bases.values())
         known = readings.results(tools)
         versions = {one.tool: one.version for one in known}
-        wanted = _wanted(request.pairs, versions, bases)
+        wanted = _wanted(request, versions, bases)
         trust = _first_look(request, wanted, look)
-    if doubtful := look.doubtful(wanted.targets.values()):
-        time.sleep(request.settings.second_look(request.repository.host))
+    if doubtful := look.doubtful(wanted.must_be_sure()):
+        time.sleep(max(request.settings.second_look(one.repository.host) for one in doubtful))
         with connect() as client:
             trust = _second_look(request, wanted, look.through(client), doubtful, trust)
     return Snapshot(
@@ -131,57 +153,78 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
         base_names=tuple(request.base_names),
         readings=known,
         bases=tuple(
-            BaseSeen(name=name, observation=look.documents.observation(reference)) for name, reference in bases.items()
+            BaseSeen(name=name, observation=_base_seen(reference, wanted, look, trust))
+            for name, reference in bases.items()
         ),
         targets=tuple(
-            _target_seen(pair, versions[pair.tool.name], wanted.targets.get(pair.key), look, trust)
-            for pair in request.pairs
+            _target_seen(one, version_of(one, versions), wanted.targets.get(one.key), look, trust)
+            for one in request.targets
         ),
     )
 
 
-def _wanted(pairs: Sequence[Pair], versions: Mapping[str, str | None], bases: Mapping[str, Reference]) -> _Wanted:
-    refuse_collisions((pair, versions[pair.tool.name] or "latest") for pair in pairs)
-    known = [(pair, version) for pair in pairs if (version := versions[pair.tool.name])]
+def _wanted(request: Request, versions: Mapping[str, str | None], bases: Mapping[str, Reference]) -> _Wanted:
+    dated = [(one, version_of(one, versions)) for one in request.targets]
+    refuse_collisions((one, version or "latest") for one, version in dated)
+    own = {bases[one.base.name] for one in request.targets if one.base and request.catalogue.waits_for(one)}
     return _Wanted(
         bases=bases,
-        targets={pair.key: pair.tagged(version) for pair, version in known},
-        latest={pair.tagged(version): pair.tagged("latest") for pair, version in known},
+        own_bases=frozenset(one for one in own if not one.digest),
+        targets={one.key: one.tagged(version) for one, version in dated if version},
+        latest={one.tagged(version): one.tagged("latest") for one, version in dated if version},
     )
 
 
-def _first_look(request: Request, wanted: _Wanted, look: "_Look") -> "_Trust":
-    """Looks at everything, again while something is not there yet and there is time; whether the host can be trusted."""
-    targets = wanted.targets.values()
-    canary = _impossible(request.repository, request.nonce)
-    look.at([*wanted.bases.values(), *targets], wanted.latest, canaries=[canary] if targets else [])
+def _first_look(request: Request, wanted: _Wanted, look: "_Look") -> "Mapping[Repository, _Trust]":
+    """Looks at everything, again while something is not there yet and there is time; how far each repository is trusted."""
+    repositories = dict.fromkeys(one.repository for one in wanted.must_be_sure())
+    canaries = {one: _impossible(one, request.nonce) for one in repositories}
+    look.at([*wanted.bases.values(), *wanted.targets.values()], wanted.latest, canaries=canaries.values())
     deadline = time.monotonic() + request.wait
-    while (doubtful := look.doubtful(targets)) and time.monotonic() < deadline:
+    while (doubtful := look.doubtful(wanted.targets.values())) and time.monotonic() < deadline:
         time.sleep(min(_WAIT_STEP, max(deadline - time.monotonic(), 0)))
         look.again(doubtful, wanted.latest)
-    return _Trust(bootstrap=request.settings.bootstrap, canary=look.canary_failed(canary, must_be_absent=True))
+    return {
+        one: _Trust(bootstrap=request.settings.may_be_new(one), canary=look.canary_failed(canary, must_be_absent=True))
+        for one, canary in canaries.items()
+    }
 
 
 def _second_look(
-    request: Request, wanted: _Wanted, look: "_Look", doubtful: Sequence[Reference], first: "_Trust"
-) -> "_Trust":
+    request: Request,
+    wanted: _Wanted,
+    look: "_Look",
+    doubtful: Sequence[Reference],
+    first: "Mapping[Repository, _Trust]",
+) -> "Mapping[Repository, _Trust]":
     """Asks again for what is absent, lists the tags, and then asks what vouches for the answers."""
     look.again(doubtful, wanted.latest)
-    listed = look.tags(request.repository)
-    neighbours = [
-        one.repository.at(digest)
-        for one in wanted.bases.values()
-        if one.repository.host == request.repository.host and (digest := look.documents.digest(one))
-    ][:1]
-    canary = _impossible(request.repository, f"{request.nonce}-2")
-    look.at((), canaries=[canary, *neighbours])
-    failed = [look.canary_failed(canary, must_be_absent=True)]
-    failed += [look.canary_failed(one, must_be_absent=False) for one in neighbours]
-    return _Trust(
-        bootstrap=first.bootstrap,
-        canary=first.canary or next((why for why in failed if why), None),
-        listed=frozenset(listed) if isinstance(listed, tuple) else listed,
-    )
+    asked = dict.fromkeys(one.repository for one in doubtful)
+    listed = {one: look.tags(one) for one in asked}
+    neighbours = {
+        one: next(
+            (
+                base.repository.at(digest)
+                for base in wanted.bases.values()
+                if base.repository.host == one.host and (digest := look.documents.digest(base))
+            ),
+            None,
+        )
+        for one in asked
+    }
+    canaries = {one: _impossible(one, f"{request.nonce}-2") for one in asked}
+    look.at((), canaries=[*canaries.values(), *(one for one in neighbours.values() if one)])
+    trust = dict(first)
+    for one, tags in listed.items():
+        neighbour = neighbours[one]
+        failed = [first[one].canary, look.canary_failed(canaries[one], must_be_absent=True)]
+        failed += [look.canary_failed(neighbour, must_be_absent=False)] if neighbour else []
+        trust[one] = _Trust(
+            bootstrap=first[one].bootstrap,
+            canary=next((why for why in failed if why), None),
+            listed=frozenset(tags) if isinstance(tags, tuple) else tags,
+        )
+    return trust
 
 
 def _impossible(repository: Repository, nonce: str) -> Reference:
@@ -197,9 +240,9 @@ def look_at(client: Client, references: Iterable[Reference]) -> dict[Reference, 
     return {one: look.documents.observation(one) for one in chosen}
 
 
-def _base_reference(pair: Pair, digests: Mapping[str, Digest]) -> Reference:
-    frozen = digests.get(pair.base.name)
-    return pair.base.reference.repository.at(frozen) if frozen else pair.base.reference
+def _base_reference(base: Base, digests: Mapping[str, Digest]) -> Reference:
+    frozen = digests.get(base.name)
+    return base.reference.repository.at(frozen) if frozen else base.reference
 
 
 class _Pool:
@@ -383,16 +426,21 @@ class _Trust:
         return tag.to in self.listed if isinstance(self.listed, frozenset) else None
 
 
+def _base_seen(reference: Reference, wanted: _Wanted, look: _Look, trust: Mapping[Repository, _Trust]) -> Observation:
+    seen = look.documents.observation(reference)
+    return trust[reference.repository].believe(seen) if reference in wanted.own_bases else seen
+
+
 def _target_seen(
-    pair: Pair, version: str | None, reference: Reference | None, look: _Look, trust: _Trust
+    target: Target, version: str | None, reference: Reference | None, look: _Look, trust: Mapping[Repository, _Trust]
 ) -> TargetSeen:
-    latest = pair.tagged("latest")
+    latest = target.tagged("latest")
     return TargetSeen(
-        target=pair.key,
-        tool=pair.tool.name,
-        base=pair.base.name,
+        target=target.key,
+        tool=target.tool.name if isinstance(target, Pair) else "",
+        base=target.base.name if target.base else "",
         version=version,
-        observation=trust.believe(look.documents.observation(reference)) if reference else None,
+        observation=trust[target.repository].believe(look.documents.observation(reference)) if reference else None,
         latest=look.pointers.get(latest) if reference else None,
-        listed_before=trust.listed_before(latest),
+        listed_before=trust[target.repository].listed_before(latest) if target.repository in trust else None,
     )

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from imagewright import reasons
-from imagewright.catalogue import Pair
+from imagewright.catalogue import Target
 from imagewright.names import Platform, shown
 from imagewright.reasons import CODES
 from imagewright.snapshot import Missing, Observation, Published, Unreachable
@@ -188,7 +188,7 @@ BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
 _SHOWN = 160
 
 
-def readable_base(pair: Pair, looked: Observation) -> Published:
+def readable_base(target: Target, looked: Observation) -> Published:
     """The base, fit to be compared with; raises `Unknown` where it is not: then a build could not succeed either."""
     match looked:
         case Missing(code=code):
@@ -198,15 +198,15 @@ def readable_base(pair: Pair, looked: Observation) -> Published:
             detail = f"{looked.reference}: {said}"
             raise Unknown([Reason(code=reasons.Unknown.BASE_UNREADABLE, detail=detail)])
         case Published():
-            _refuse_unfit(pair, looked)
+            _refuse_unfit(target, looked)
             return looked
 
 
-def _refuse_unfit(pair: Pair, looked: Published) -> None:
-    required = pair.required(looked.platforms)
-    absent = [one for one in pair.named() if one not in looked.platforms]
+def _refuse_unfit(target: Target, looked: Published) -> None:
+    required = target.required(looked.platforms)
+    absent = [one for one in target.named() if one not in looked.platforms]
     if absent or not required:
-        wanted = ", ".join(str(one) for one in absent or pair.declared)
+        wanted = ", ".join(str(one) for one in absent or target.declared)
         detail = f"{looked.reference} has {', '.join(str(one) for one in looked.platforms)}, not {wanted}"
         raise Unknown([Reason(code=reasons.Unknown.BASE_PLATFORM_MISSING, detail=detail)])
     images = {platform: looked.on(platform) for platform in required}
@@ -280,13 +280,16 @@ def config_departures(observed: Published, base: Published, *, on: Iterable[Plat
     ]
 
 
-def own_labels(observed: Published, base: Published, label: str) -> dict[Platform, str]:
-    """A label per platform, without those that the image only inherited from its base. `NotAsked` if none is left."""
+def own_labels(observed: Published, base: Published | None, label: str) -> dict[Platform, str]:
+    """A label per platform, without those that the image only inherited from its base. `NotAsked` if none is left.
+
+    base: None for an image from scratch.
+    """
     found = {
         image.platform: image.labels[label]
         for image in observed.images
         if label in image.labels
-        if not (below := base.on(image.platform)) or below.labels.get(label) != image.labels[label]
+        if not (below := base.on(image.platform) if base else None) or below.labels.get(label) != image.labels[label]
     }
     if not found:
         raise NotAsked(f"the image has no label {label} of its own")

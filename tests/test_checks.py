@@ -91,12 +91,12 @@ def test_every_check_is_called_here():
 
 
 def test_the_check_exists__is_content_with_a_whole_image():
-    assert load("test_exists")(pair(), GOOD, BASE) is None
+    assert load("test_exists")(pair(), GOOD, BASE, "") is None
 
 
 def test_the_check_exists__finds_an_image_that_is_missing():
     missing = Missing(reference=OWN.tagged("codex-fedora-1.0"), code="MANIFEST_UNKNOWN")
-    assert outcome(Stale, load("test_exists"), pair(), missing, BASE) == [
+    assert outcome(Stale, load("test_exists"), pair(), missing, BASE, "") == [
         Reason(
             code=reasons.Stale.IMAGE_MISSING,
             expected="ghcr.io/own/tools:codex-fedora-1.0",
@@ -107,14 +107,14 @@ def test_the_check_exists__finds_an_image_that_is_missing():
 
 def test_the_check_exists__finds_every_hole():
     holes = published(image("ax"), gone=(Gone(platform=ARM, digest=digest("hole")),))
-    assert outcome(Stale, load("test_exists"), pair(), holes, BASE) == [
+    assert outcome(Stale, load("test_exists"), pair(), holes, BASE, "") == [
         Reason(code=reasons.Stale.CHILD_MISSING, platform="linux/arm64", expected=digest("hole"))
     ]
 
 
 def test_the_check_exists__does_not_know_what_could_not_be_reached():
     lost = Unreachable(reference=OWN.tagged("x"), reason=reasons.Unknown.AUTH, detail="status 403")
-    assert outcome(Unknown, load("test_exists"), pair(), lost, BASE) == [
+    assert outcome(Unknown, load("test_exists"), pair(), lost, BASE, "") == [
         Reason(code=reasons.Unknown.AUTH, detail="status 403")
     ]
 
@@ -122,7 +122,7 @@ def test_the_check_exists__does_not_know_what_could_not_be_reached():
 def test_the_check_exists__builds_nothing_on_a_base_that_cannot_be_read():
     missing = Missing(reference=OWN.tagged("codex-fedora-1.0"), code="MANIFEST_UNKNOWN")
     no_base = Missing(reference=BASES.tagged("fedora-latest"), code="MANIFEST_UNKNOWN")
-    assert outcome(Unknown, load("test_exists"), pair(), missing, no_base) == [
+    assert outcome(Unknown, load("test_exists"), pair(), missing, no_base, "") == [
         Reason(
             code=reasons.Unknown.BASE_UNREADABLE,
             detail="ghcr.io/own/bases:fedora-latest is not there (MANIFEST_UNKNOWN)",
@@ -130,33 +130,50 @@ def test_the_check_exists__builds_nothing_on_a_base_that_cannot_be_read():
     ]
 
 
+def test_the_check_exists__is_content_with_an_image_that_is_built_on_nothing():
+    assert load("test_exists")(pair(), GOOD, None, "") is None
+
+
+def test_the_check_exists__lets_a_target_wait_for_a_base_of_our_own():
+    missing = Missing(reference=OWN.tagged("codex-fedora-1.0"), code="MANIFEST_UNKNOWN")
+    no_base = Missing(reference=BASES.tagged("fedora-latest"), code="MANIFEST_UNKNOWN")
+    for looked in (missing, GOOD):
+        assert outcome(Stale, load("test_exists"), pair(), looked, no_base, "fedora") == [
+            Reason(
+                code=reasons.Stale.BASE_MISSING,
+                expected="fedora",
+                detail="fedora is an image of this project and not published yet",
+            )
+        ]
+
+
 def test_the_check_platforms__is_content_with_all_of_the_bases_and_with_more():
     check = load("test_platforms")
-    assert check(pair(), GOOD, BASE) is None
-    assert check(pair(), GOOD, base(image("a"))) is None
-    assert check(pair(), published(image("ax"), is_index=False), base(image("a"))) is None
+    assert check(GOOD, (AMD, ARM)) is None
+    assert check(GOOD, (AMD,)) is None
+    assert check(published(image("ax"), is_index=False), (AMD,)) is None
 
 
 def test_the_check_platforms__names_each_that_is_absent():
-    assert outcome(Stale, load("test_platforms"), pair(), published(image("ax")), BASE) == [
+    assert outcome(Stale, load("test_platforms"), published(image("ax")), (AMD, ARM)) == [
         Reason(code=reasons.Stale.PLATFORM_MISSING, platform="linux/arm64")
     ]
 
 
 def test_the_check_platforms__finds_one_manifest_where_an_index_must_be():
     single = published(image("ax"), is_index=False)
-    assert outcome(Stale, load("test_platforms"), pair(), single, BASE) == [
+    assert outcome(Stale, load("test_platforms"), single, (AMD, ARM)) == [
         Reason(code=reasons.Stale.NOT_MULTIARCH, expected="linux/amd64, linux/arm64", found=OCI_MANIFEST)
     ]
 
 
 def test_the_check_contains_base__is_content_on_todays_base():
-    assert load("test_contains_base")(pair(), GOOD, BASE) is None
+    assert load("test_contains_base")(pair(), GOOD, BASE, (AMD, ARM)) is None
 
 
 def test_the_check_contains_base__names_the_platform_whose_base_moved_first():
     moved = base(image("a"), image("c", ARM))
-    assert outcome(Stale, load("test_contains_base"), pair(), GOOD, moved) == [
+    assert outcome(Stale, load("test_contains_base"), pair(), GOOD, moved, (AMD, ARM)) == [
         Reason(
             code=reasons.Stale.BASE_CHANGED,
             platform="linux/arm64",
@@ -170,11 +187,11 @@ def test_the_check_contains_base__names_the_platform_whose_base_moved_first():
 def test_the_check_contains_base__asks_a_squashed_image_for_its_label():
     check, squashed = load("test_contains_base"), pair(squashed=True)
     label = "org.opencontainers.image.base.digest"
-    assert check(squashed, published(image("q", labels={label: digest("base")})), BASE) is None
-    assert outcome(Stale, check, squashed, published(image("q", labels={label: digest("old")})), BASE) == [
+    assert check(squashed, published(image("q", labels={label: digest("base")})), BASE, (AMD,)) is None
+    assert outcome(Stale, check, squashed, published(image("q", labels={label: digest("old")})), BASE, (AMD,)) == [
         Reason(code=reasons.Stale.BASE_CHANGED, expected=digest("base"), found=digest("old"))
     ]
-    assert outcome(NotAsked, check, squashed, published(image("q")), BASE) == (
+    assert outcome(NotAsked, check, squashed, published(image("q")), BASE, (AMD,)) == (
         "a squashed image without the label org.opencontainers.image.base.digest"
     )
 
@@ -184,12 +201,12 @@ CONFIGURED = base(image("a", history=(LAYER, ENV)))
 
 
 def test_the_check_base_config__is_content_with_the_bases_steps():
-    assert load("test_base_config")(pair(), published(image("ax", history=(LAYER, ENV, LAYER))), CONFIGURED) is None
+    assert load("test_base_config")(pair(), published(image("ax", history=(LAYER, ENV, LAYER))), CONFIGURED, (AMD,)) is None
 
 
 def test_the_check_base_config__names_the_step_that_changed():
     other = published(image("ax", history=(LAYER, OTHER_ENV, LAYER)))
-    assert outcome(Stale, load("test_base_config"), pair(), other, CONFIGURED) == [
+    assert outcome(Stale, load("test_base_config"), pair(), other, CONFIGURED, (AMD,)) == [
         Reason(
             code=reasons.Stale.BASE_CONFIG,
             platform="linux/amd64",
@@ -204,10 +221,10 @@ def test_the_check_base_config__is_not_asked_where_nothing_can_be_compared():
     check = load("test_base_config")
     other = published(image("ax", history=(LAYER, OTHER_ENV, LAYER)))
     kept = "tool.yaml says that this tool keeps nothing of its base's history"
-    assert outcome(NotAsked, check, pair(squashed=True), other, CONFIGURED) == kept
-    assert outcome(NotAsked, check, pair(check_base_config=False), other, CONFIGURED) == kept
+    assert outcome(NotAsked, check, pair(squashed=True), other, CONFIGURED, (AMD,)) == kept
+    assert outcome(NotAsked, check, pair(check_base_config=False), other, CONFIGURED, (AMD,)) == kept
     silent = published(image("ax"))
-    assert outcome(NotAsked, check, pair(), silent, CONFIGURED) == "the histories do not account for every layer"
+    assert outcome(NotAsked, check, pair(), silent, CONFIGURED, (AMD,)) == "the histories do not account for every layer"
 
 
 VERSION = "org.opencontainers.image.version"

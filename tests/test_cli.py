@@ -398,7 +398,7 @@ REFUSED_BUILDS: dict[str, tuple[Callable[[World], object], int, str]] = {
     "cut": (lambda world: world.plan_file.write_text("{"), 50, "plan.json: not a plan: "),
     "a-report": (lambda world: shutil.copy(world.report, world.plan_file), 50, "plan.json: not a plan: "),
     "old": (plan_old, 50, "the plan is 61 minutes old, at most 60 are trusted"),
-    "catalogue": (tool_changed, 50, "settings or tools/ have changed since the plan"),
+    "catalogue": (tool_changed, 50, "settings, tools/ or images/ have changed since the plan"),
     "settings": (settings_broken, 40, "colour"),
     "forged-base": (lambda world: edited(world, base_digest="sha256:0"), 50, "not a plan: codex-fedora: 'sha256:0' is"),
     "forged-tool": (lambda world: edited(world, tool="cat"), 50, "not a plan: codex-fedora: there is no tool 'cat'"),
@@ -440,6 +440,8 @@ would build and publish {address[1]}/own/tools:gemini-fedora-2.1
         "action": "build",
         "reference": f"{address[1]}/own/tools:codex-fedora-1.0.0",
         "base": f"{address[1]}/own/bases@{base}",
+        "after": None,
+        "after": None,
         "push": False,
     }
     assert not (planned.state / "images").exists()
@@ -528,13 +530,13 @@ SINGLES: dict[str, tuple[list[str], int, str, Callable[[World], object]]] = {
     "unknown-version": (["--base", "fedora"], 1, "Name it with --version.", no_version),
     "not-needed": (["--base", "fedora", "--version", "1"], 0, ":codex-fedora-1", no_version),
     "illegal-version": (["--base", "fedora", "--version", "1+2"], 2, "'codex-fedora-1+2' cannot be a tag", no_version),
-    "no-base": ([], 2, "either a plan, or both --tool and --base", lambda world: None),
+    "no-base": ([], 2, "either a plan, or --target, or both --tool and --base", lambda world: None),
     "base-gone": (["--base", "gone"], 1, "/own/bases:gone-latest cannot be read: it is not there", lambda world: None),
     "base-illegal": (["--base", "a b"], 2, "'a b-latest' cannot be a tag", lambda world: None),
     "and-a-plan": (
         ["plan.json", "--base", "fedora"],
         2,
-        "either a plan, or both --tool and --base",
+        "either a plan, or --target, or both --tool and --base",
         lambda world: None,
     ),
 }
@@ -653,7 +655,7 @@ DIGEST = f"linux/amd64=sha256:{'0' * 64}"
     [
         (["codex-fedora", "--version", "1"], "nothing to publish\n  Name --layout, --digest, or both."),
         (["codex-fedora", "--digest", DIGEST], "Missing option '--version'"),
-        (["x-fedora", "--version", "1", "--digest", DIGEST], "there is no target 'x-fedora'\n  A target is <tool>-<base>"),
+        (["x-fedora", "--version", "1", "--digest", DIGEST], "there is no target 'x-fedora'\n  There are codex-<base>."),
         (["codex-fe dora", "--version", "1", "--digest", DIGEST], "'fe dora-latest' cannot be a tag"),
         (["codex-fedora", "--version", "1+1", "--digest", DIGEST], "'codex-fedora-1+1' cannot be a tag"),
         (["codex-fedora", "--version", "1", "--digest", "sha256:0"], "'sha256:0' is not PLATFORM=DIGEST"),
@@ -696,7 +698,7 @@ def test_explain_fresh_stale_and_now(world: World) -> None:
     now = world.run("explain", "codex-fedora", "--fresh")
     assert now.code == 10
     assert second in now.out
-    assert "✗ contains_base  A pair is built on the base that is published today." in now.out
+    assert "✗ contains_base  An image is built on the base that is published today." in now.out
     assert "stale: base-changed on linux/amd64, linux/arm64: layer 2 of 2 of the base is another one" in now.out
     assert now.out.endswith("  remedy: Build it on today's base.\n")
     assert json.loads(world.report.read_bytes())["imagewright"]["verdicts"][0]["verdict"] == "fresh"
@@ -716,7 +718,7 @@ def test_explain_fresh_stale_and_now(world: World) -> None:
         (["goose-fedora", "--fresh"], "'goose-fedora' is excluded: needs GLIBC_2.38\n"),
         (["claude-fedora", "--fresh"], "'claude-fedora' is excluded: may not be redistributed\n"),
         (["nope"], "the report has no target 'nope'\n  It has codex-fedora.\n"),
-        (["nope", "--fresh"], "there is no target 'nope'\n  A target is <tool>-<base>; the tools are claude, codex, "),
+        (["nope", "--fresh"], "there is no target 'nope'\n  There are claude-<base>, codex-<base>, "),
         (["codex-nope", "--fresh"], "the report has no target 'codex-nope'\n  It has codex-fedora.\n"),
     ):
         ran = world.run("explain", *arguments)
@@ -761,7 +763,7 @@ EXPLANATIONS: dict[str, tuple[Callable[[World], object], int, str]] = {
     "as-it-is": (lambda world: None, 10, "✗ codex-fedora is stale"),
     "no-report": (report_gone, 50, "Run `pytest checks/` first, or ask now with --fresh."),
     "cut": (report_cut, 50, "report.json: not a report: "),
-    "no-snapshot": (snapshot_gone, 10, "exists         A pair is published: "),
+    "no-snapshot": (snapshot_gone, 10, "exists         An image is published: "),
     "snapshot-cut": (snapshot_cut, 50, "snapshot.json: "),
     "broken-check": (broken_check, 40, "test_broken.py:1: not Python: "),
     "settings": (settings_broken, 40, "colour"),

@@ -353,12 +353,14 @@ def test_plain_files_among_the_tools_are_ignored(tmp_path):
 def test_no_folder_of_tools_and_an_empty_one_are_refused(tmp_path):
     project(tmp_path)
     folder = tmp_path / "tools"
-    assert refusal(load, tmp_path) == f"there is no folder {folder}\n  Make it, with a folder per tool."
+    said = (
+        f"there is neither a tool in {folder} nor an image in {tmp_path / 'images'}\n"
+        "  Add a folder per tool, with version.sh and install.sh: `imagewright new tool NAME`."
+    )
+    assert refusal(load, tmp_path) == said
     folder.mkdir()
     (folder / "README.md").write_text("x")
-    assert refusal(load, tmp_path) == (
-        f"there is no tool in {folder}\n  Add a folder per tool, with version.sh and install.sh."
-    )
+    assert refusal(load, tmp_path) == said
 
 
 @pytest.mark.parametrize("name", ["Foo", "foo bar", "-x", ".hidden", "foo--bar", "é", "x" * 200, "foo_"])

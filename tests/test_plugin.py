@@ -375,8 +375,8 @@ def test_excluded_pairs_are_shown_and_never_expected(world: World) -> None:
     assert ran.code == 0
     assert ran.parsed.expected == ("codex-fedora",)
     assert ran.parsed.excluded == (
-        {"target": "closed-fedora", "because": "may not be redistributed"},
-        {"target": "goose-fedora", "because": "needs GLIBC_2.38"},
+        {"target": "closed-fedora", "tool": "closed", "base": "fedora", "because": "may not be redistributed"},
+        {"target": "goose-fedora", "tool": "goose", "base": "fedora", "because": "needs GLIBC_2.38"},
     )
     assert "- goose-fedora  excluded: needs GLIBC_2.38" in ran.text
     assert not [one for one in world.asked() if "goose" in one or "closed" in one]
@@ -635,8 +635,8 @@ def test_as_many_workers_as_help_are_none(family: World) -> None:
 DIES = """
 import os
 
-def test_dies(pair):
-    if pair.key == "codex-fedora":
+def test_dies(target):
+    if target.key == "codex-fedora":
         os._exit(7)
 """
 
@@ -665,18 +665,18 @@ import logging
 import pytest
 
 @pytest.fixture
-def sore(pair):
+def sore(target):
     yield
-    if pair.key == "gemini-minimal":
+    if target.key == "gemini-minimal":
         raise OSError("teardown went wrong")
 
-def test_broken(pair, observed, sore):
+def test_broken(target, observed, sore):
     print("TOKEN" + "-PRINTED")
     logging.error("TOKEN" + "-LOGGED")
-    assert pair.key != "codex-fedora", "as written"
-    if pair.key == "codex-minimal":
+    assert target.key != "codex-fedora", "as written"
+    if target.key == "codex-minimal":
         raise KeyError("no such thing")
-    if pair.key == "gemini-fedora":
+    if target.key == "gemini-fedora":
         pytest.skip("not today")
 """
 
@@ -705,12 +705,12 @@ def test_a_broken_check_is_unknown_and_traced_and_keeps_its_output_out_of_the_re
 
 def test_a_check_that_cannot_be_read_or_imported_is_said_with_its_place(family: World) -> None:
     check = family.project / "checks" / "test_wrong.py"
-    check.write_text("def test_wrong(pair:\n")
+    check.write_text("def test_wrong(target:\n")
     ran = family.run()
     assert ran.code == 4
     assert f"{check}:1: '(' was never closed" in ran.text
 
-    check.write_text("import nothing_like_it\n\ndef test_wrong(pair):\n    pass\n")
+    check.write_text("import nothing_like_it\n\ndef test_wrong(target):\n    pass\n")
     ran = family.run()
     assert ran.code == 2, ran.text
     assert "No module named 'nothing_like_it'" in ran.text
@@ -733,8 +733,8 @@ BAD_PROJECTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "broken YAML": (_tool("title: [\n"), "tools/codex/tool.yaml:2:1", ""),
     "a key twice": (_tool("title: a\ntitle: b\n"), "tools/codex/tool.yaml:2:1", "title"),
     "an unknown key": (_tool("titel: a\n"), "tools/codex/tool.yaml:1:1", "Did you mean 'title'?"),
-    "no tool": (lambda project: shutil.rmtree(project / "tools" / "codex"), "tools", "there is no tool in"),
-    "no tools": (lambda project: shutil.rmtree(project / "tools"), "tools", "there is no folder"),
+    "no tool": (lambda project: shutil.rmtree(project / "tools" / "codex"), "tools", "there is neither a tool in"),
+    "no tools": (lambda project: shutil.rmtree(project / "tools"), "tools", "there is neither a tool in"),
     "broken TOML": (_settings("registry = \n"), "imagewright.toml", ""),
     "an unknown setting": (_settings('registri = "x"\n'), "imagewright.toml:1", "Did you mean 'registry'?"),
     "no settings": (lambda project: (project / "imagewright.toml").unlink(), "project", "there are no settings in"),

@@ -88,8 +88,7 @@ class World:
         """A layout as `build` leaves it."""
         pair = self.pair(tool)
         said = labels(
-            pair.tool,
-            pair.base,
+            pair,
             base_digest=base,
             version=version,
             recipe=recipe(pair.tool, "copy"),
@@ -115,7 +114,7 @@ class World:
 
     def work(self, base: Digest, *layouts: Path, version: str = "1.0.0", tool: str = "codex") -> Work:
         pair = self.pair(tool)
-        return Work(pair=pair, version=version, base=pair.base.reference.repository.at(base), layouts=layouts)
+        return Work(target=pair, version=version, base=pair.base.reference.repository.at(base), layouts=layouts)
 
     def publish(self, *works: Work) -> list[Receipt]:
         with self.client() as client:
@@ -282,7 +281,7 @@ def test_layouts_and_digests_from_other_machines_make_the_same_index(world: Worl
             assert all("sha256:" in one for one in world.writes())
         joined = push(client, replace(world.work(base), digests=digests))
         elsewhere = replace(world.pair(), repository=make_repository(world.server.address, "own/others"))
-        pushed = push(client, replace(world.work(base, whole), pair=elsewhere))
+        pushed = push(client, replace(world.work(base, whole), target=elsewhere))
         again = push(client, world.work(base, whole))
 
     assert joined.digest == pushed.digest == again.digest
@@ -640,7 +639,7 @@ def test_the_last_run_of_the_checks_allows_no_objection(world: World) -> None:
         for work in works:
             pushed = push(client, work)
             done.append(Receipt(work=work, digest=pushed.digest, outcome="published", latest="moved"))
-            if work.pair.key == "gemini-fedora":
+            if work.target.key == "gemini-fedora":
                 move_latest(client, pushed)
 
     environ = dict(os.environ)
@@ -680,7 +679,7 @@ def test_a_push_cut_at_any_request_leaves_the_version_as_it_was(world: World, fa
     layout = world.build(base)
     work = world.work(base, layout)
     with world.client() as client:
-        push(client, replace(work, pair=replace(work.pair, repository=make_repository(world.server.address, "own/x"))))
+        push(client, replace(work, target=replace(work.target, repository=make_repository(world.server.address, "own/x"))))
     writes = [one for one in world.seen if one.method in ("PUT", "POST")]
     assert writes[-1].target.endswith("/manifests/codex-fedora-1.0.0")
 
@@ -688,7 +687,7 @@ def test_a_push_cut_at_any_request_leaves_the_version_as_it_was(world: World, fa
         repository = make_repository(world.server.address, f"own/at{at}")
         fail_write(world, at, FAULTS[fault])
         with world.client() as client:  # each with a breaker of its own
-            moved = replace(work, pair=replace(work.pair, repository=repository))
+            moved = replace(work, target=replace(work.target, repository=repository))
             refused(lambda moved=moved, client=client: push(client, moved))  # type: ignore[misc]
             world.misbehave = lambda request, honest: None
         place = world.root / "registry" / f"own+at{at}" / "index.json"

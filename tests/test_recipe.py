@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.catalogue import Base, Tool
+from imagewright.catalogue import Base, Pair, Tool
 from imagewright.errors import BadCatalogue
 from imagewright.names import parse_digest, parse_reference
 from imagewright.recipe import build_context, labels, parse_dockerignore, recipe
@@ -321,9 +321,9 @@ def test_labels_say_what_is_known() -> None:
     tool = Tool(name="codex", folder=Path("x"), title="Codex", licenses="Apache-2.0", homepage="https://example.org")
     base = Base(name="fedora", reference=parse_reference("ghcr.io/a/base:fedora-latest"))
     digest = parse_digest(f"sha256:{'0' * 64}")
+    pair = Pair(tool=tool, base=base, repository=base.reference.repository, declared=())
     made = labels(
-        tool,
-        base,
+        pair,
         base_digest=digest,
         version="1.2",
         recipe="1:copy:ab",

@@ -297,13 +297,14 @@ def evidence(**members):
             "checks": CHECKS,
             "expected": ["codex-fedora"],
             "partial": [],
-            "pairs": [pair("fedora")],
-            "excluded": [Excluded(key="goose-node", because="old")],
+            "targets": [pair("fedora")],
+            "excluded": [Excluded(key="goose-node", tool="goose", base="node", because="old")],
             "findings": {"codex-fedora": right("codex-fedora", *CHECKS)},
             "crashed": [],
             "seen": snapshot,
             "since": {},
-            "recipe": {"codex": "1:buildkit:x"},
+            "waits_for": {},
+            "recipe": {"codex-fedora": "1:buildkit:x"},
             "warnings": ["slow"],
         }
         | members
@@ -320,7 +321,7 @@ def test_a_fresh_target_is_recorded_with_all_that_its_verdict_rests_on():
             not_asked=(),
         ),
     )
-    assert made.excluded == ({"target": "goose-node", "because": "old"},)
+    assert made.excluded == ({"target": "goose-node", "tool": "goose", "base": "node", "because": "old"},)
     assert made.warnings == ("slow", "codex-fedora: odd")
     assert made.bases == (
         {
@@ -401,7 +402,7 @@ def test_without_a_snapshot_a_record_says_what_it_does_not_know():
 def test_bases_that_could_not_be_listed_are_one_record():
     lost = Reason(code=reasons.Unknown.BASES_UNKNOWN, detail="silence")
     found = {"bases": [Finding(check="test_exists", target="bases", kind="unknown", reasons=(lost,))]}
-    made = assemble(evidence(expected=["bases"], pairs=[], findings=found, seen=None))
+    made = assemble(evidence(expected=["bases"], targets=[], findings=found, seen=None))
     assert (made.total, made.expected) == (0, ("bases",))
     assert (made.records[0].target, made.records[0].state) == ("bases", State.UNKNOWN)
     assert parse(encoded(document(made)), "report.json") == made

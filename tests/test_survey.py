@@ -124,11 +124,11 @@ class Ask:
         return Client(self.catalogue.settings, Surroundings(auth_files=(str(auth),)))
 
     def look(self) -> Snapshot:
-        pairs, _ = self.catalogue.pairs(self.bases)
+        pairs, _ = self.catalogue.targets(self.bases)
         request = SurveyRequest(
             catalogue=self.catalogue,
             base_names=self.bases,
-            pairs=pairs,
+            targets=pairs,
             base_digests=self.base_digests or {},
             wait=self.wait,
             now="2026-01-01T00:00:00Z",
@@ -293,7 +293,7 @@ def test_the_second_look_has_connections_of_its_own(whole: World) -> None:
     request = SurveyRequest(
         catalogue=asked.catalogue,
         base_names=("fedora",),
-        pairs=asked.catalogue.pairs(("fedora",))[0],
+        targets=asked.catalogue.targets(("fedora",))[0],
         now="2026-01-01T00:00:00Z",
         nonce="n",
     )

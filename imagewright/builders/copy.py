@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -250,8 +251,8 @@ def _add(tar: tarfile.TarFile, entry: Entry, epoch: int) -> None:
     member.mode = 0o755 if entry.executable or entry.kind is Kind.FOLDER else 0o644
     match entry.kind:
         case Kind.FILE:
-            member.size = entry.source.stat().st_size
-            with entry.source.open("rb") as content:
+            with open(entry.source, "rb") as content:
+                member.size = os.fstat(content.fileno()).st_size
                 tar.addfile(member, content)
         case Kind.LINK:
             member.type, member.linkname, member.mode = tarfile.SYMTYPE, entry.target, 0o777

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from imagewright.builders import Builder
 from imagewright.builders.buildkit import buildkit
 from imagewright.builders.copy import Copy
-from imagewright.catalogue import Tool
+from imagewright.catalogue import Source
 from imagewright.cli import Place
 from imagewright.names import is_loopback
 from imagewright.registry.client import Client
@@ -14,13 +14,13 @@ from imagewright.settings import Settings
 
 
 @contextmanager
-def engines(settings: Settings, place: Place, client: Client, tools: Iterable[Tool]) -> Iterator[Sequence[Builder]]:
+def engines(settings: Settings, place: Place, client: Client, sources: Iterable[Source]) -> Iterator[Sequence[Builder]]:
     """The builders in the order in which `auto` tries them; an engine that was started here ends with the block.
 
-    tools: those to be built; without a Dockerfile among them there is no need for an engine.
+    sources: what is to be built; without a Dockerfile among them there is no need for an engine.
     """
     copy = Copy(client)
-    if settings.builder == "copy" or not any(tool.dockerfile for tool in tools):
+    if settings.builder == "copy" or not any(one.dockerfile for one in sources):
         yield [copy]
         return
     hosts = {settings.repository.host, settings.bases.repository.host}

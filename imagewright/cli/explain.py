@@ -11,6 +11,7 @@ import click
 from imagewright import report, snapshot, suite
 from imagewright.catalogue import Catalogue, Tool
 from imagewright.cli import Place
+from imagewright.cli.jobs import named
 from imagewright.errors import BadCatalogue, BadReport, Exit, ImagewrightError, Unanswered, Usage
 from imagewright.load import load_catalogue
 from imagewright.render import explanation
@@ -62,15 +63,13 @@ def _promises(root: Path) -> dict[str, str]:
 
 
 def _asked_now(place: Place, catalogue: Catalogue, target: str) -> _Known:
+    named(catalogue, target)  # refuses what nobody has heard of
     tools = [tool for tool in catalogue.tools if target.startswith(f"{tool.name}-")]
-    if not tools:
-        known = ", ".join(tool.name for tool in catalogue.tools)
-        raise Usage(f"there is no target '{target}'", remedy=f"A target is <tool>-<base>; the tools are {known}.")
+    chosen = [f"--target={target}"] if catalogue.image(target) else [f"--tool={tool.name}" for tool in tools]
     for tool in tools:
         _refuse_excluded(tool, target.removeprefix(f"{tool.name}-"), target)
     with TemporaryDirectory(prefix="imagewright-explain-") as scratch:
         folder = Path(scratch)
-        chosen = [f"--tool={tool.name}" for tool in tools]
         found, content = suite.run(place.root, ["--fresh", *chosen], place.environ, folder)
         return found, content, _snapshot(folder / SNAPSHOT)
 
@@ -122,16 +121,17 @@ def _as_json(content: bytes, record: Record, findings: Sequence[Finding], seen: 
     section = json.loads(content)[report.SECTION]
     observed = json.loads(snapshot.dump(seen)) if seen else {"targets": [], "bases": []}
     (members,) = _named(section["verdicts"], "target", record.target)
+    looked = next(_named(observed["targets"], "target", record.target), None)
     return json.dumps(
         {
             "schema": 1,
             "record": members | {"since": record.since},
             "findings": [one.as_json() for one in findings],
-            "observed": next(_named(observed["targets"], "target", record.target), None),
-            "base": next(_named(observed["bases"], "name", record.base), None),
+            "observed": looked,
+            "base": next(_named(observed["bases"], "name", looked["base"]), None) if looked else None,
         }
     )
 
 
-def _named(members: list[dict[str, object]], key: str, value: str) -> Iterator[dict[str, object]]:
+def _named(members: list[dict[str, object]], key: str, value: object) -> Iterator[dict[str, object]]:
     return (one for one in members if one[key] == value)

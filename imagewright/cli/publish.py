@@ -7,16 +7,15 @@ from pathlib import Path
 import click
 
 from imagewright import publish as publishing
-from imagewright.catalogue import Catalogue, Pair
+from imagewright.catalogue import Target
 from imagewright.cli import Place
-from imagewright.errors import Exit, Failed, Usage
+from imagewright.cli.jobs import base_today, named
+from imagewright.errors import Exit, Usage
 from imagewright.load import load_catalogue
 from imagewright.names import BadName, Digest, Platform, Reference, parse_digest, parse_platform
 from imagewright.publish import Work, refuse_unpublishable
 from imagewright.registry.client import Client
 from imagewright.settings import surroundings
-from imagewright.snapshot import Published
-from imagewright.survey import look_at
 
 
 @click.command()
@@ -35,7 +34,7 @@ from imagewright.survey import look_at
     metavar="P=DIGEST",
     help="A platform that was pushed already; may be repeated.",
 )
-@click.option("--version", "version", required=True, help="The tool's version.")
+@click.option("--version", "version", required=True, help="The version of the tool or image.")
 @click.option("--base-digest", metavar="DIGEST", help="The base that it was built on; today's by default.")
 @click.option("--tags", is_flag=True, help="Join the platforms, move the version's tag, verify, move `latest`.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, do nothing.")
@@ -62,14 +61,18 @@ def publish(
     if not layouts and not digests:
         raise Usage("nothing to publish", remedy="Name --layout, --digest, or both.")
     catalogue = load_catalogue(place.root, place.environ)
-    pair = _pair(catalogue, target, version)
-    refuse_unpublishable(pair, version)
+    chosen = named(catalogue, target)
+    try:
+        chosen.tagged(version)
+    except BadName as error:
+        raise Usage(str(error)) from None
+    refuse_unpublishable(chosen, version)
     with Client(catalogue.settings, surroundings(place.environ)) as client:
         try:
             work = Work(
-                pair=pair,
+                target=chosen,
                 version=version,
-                base=_base(client, pair, base_digest),
+                base=_base(client, chosen, base_digest),
                 layouts=layouts,
                 digests=_digests(digests),
             )
@@ -96,7 +99,7 @@ def _show(work: Work, tags: bool, as_json: bool) -> None:
     """What would be done."""
     if as_json:
         members = {
-            "target": work.pair.key,
+            "target": work.target.key,
             "reference": str(work.reference),
             "base": str(work.base),
             "layouts": [str(path) for path in work.layouts],
@@ -106,11 +109,11 @@ def _show(work: Work, tags: bool, as_json: bool) -> None:
         click.echo(json.dumps({"schema": 1, "jobs": [members]}))
         return
     for path in work.layouts:
-        click.echo(f"would push the platforms in {path} to {work.pair.repository}")
+        click.echo(f"would push the platforms in {path} to {work.target.repository}")
     for platform, digest in work.digests.items():
         click.echo(f"would take {platform} as {digest}, which is there")
     if tags:
-        click.echo(f"would move {work.reference}, verify it, and move {work.pair.tagged('latest')}")
+        click.echo(f"would move {work.reference}, verify it, and move {work.target.tagged('latest')}")
 
 
 def _line(receipt: publishing.Receipt) -> str:
@@ -119,29 +122,10 @@ def _line(receipt: publishing.Receipt) -> str:
     return f"{receipt.outcome}  {receipt.work.reference}  {receipt.digest}, latest {receipt.latest}"
 
 
-def _pair(catalogue: Catalogue, target: str, version: str) -> Pair:
-    """The pair of that key, whatever bases there are: the tool with the longest fitting name, as keys are unique."""
-    fitting = [tool for tool in catalogue.tools if target.startswith(f"{tool.name}-")]
-    if not fitting:
-        known = ", ".join(tool.name for tool in catalogue.tools)
-        raise Usage(f"there is no target '{target}'", remedy=f"A target is <tool>-<base>; the tools are {known}.")
-    tool = max(fitting, key=lambda one: len(one.name))
-    try:
-        pair = catalogue.pair(tool, target.removeprefix(f"{tool.name}-"))
-        pair.tagged(version)
-    except BadName as error:
-        raise Usage(str(error)) from None
-    return pair
-
-
-def _base(client: Client, pair: Pair, digest: str | None) -> Reference:
-    repository = pair.base.reference.repository
-    if digest:
-        return repository.at(parse_digest(digest))
-    seen = look_at(client, [pair.base.reference])[pair.base.reference]
-    if not isinstance(seen, Published):
-        raise Failed(f"the base {pair.base.reference} cannot be read", remedy="Name it with --base-digest.")
-    return repository.at(seen.digest)
+def _base(client: Client, target: Target, digest: str | None) -> Reference | None:
+    if digest and target.base:
+        return target.base.reference.repository.at(parse_digest(digest))
+    return base_today(client, target)
 
 
 def _digests(texts: Sequence[str]) -> dict[Platform, Digest]:
