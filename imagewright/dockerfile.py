@@ -79,6 +79,9 @@ def parents(text: str, where: str, arguments: Mapping[str, str]) -> Parents:
         last = stages[last.parent]
     bases = [(one.base, one.line) for one in stages if one.parent is None]
     known = {one.name for one in stages} | {str(at) for at in range(len(stages))}
+    for source, line in sources:
+        if source.isdecimal() and source not in known:
+            raise BadCatalogue(f"there is no stage {source}; they count from 0", where=f"{where}:{line}")
     others: dict[str, int] = {}
     for reference, line in (*bases, *((source, line) for source, line in sources if source.lower() not in known)):
         if reference not in (last.base, SCRATCH):
