@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -26,8 +26,10 @@ from imagewright.names import Digest, shown
 SCHEME = "1"
 """Which rules made a hash. Another number: not comparable. It changes when a line below would move an old hash."""
 
-BUILDKIT, COPY = "buildkit", "copy"
+BUILDKIT, BUILDAH, COPY = "buildkit", "buildah", "copy"
+FAMILIES = (BUILDKIT, BUILDAH, COPY)
 ROOTFS = "rootfs"
+_IN_CONTEXT = (".containerignore", ".dockerignore")
 _ADDED_BY_BUILDERS = frozenset({"BASE_IMAGE", "TOOL_VERSION"})
 
 
@@ -73,14 +75,17 @@ def _fields(source: Source, family: str, arguments: Mapping[str, str], digests: 
     if family == COPY:
         yield from _entry_fields(rootfs(source.folder), digests)
         return
-    if family != BUILDKIT:
+    if family not in FAMILIES:
         raise ValueError(f"no builder of the family {family}")
     if source.dockerfile:
         yield from (b"dockerfile", source.dockerfile.read_bytes())
     for name, value in sorted(arguments.items()):
         if name not in _ADDED_BY_BUILDERS:
             yield from (b"argument", name.encode(), value.encode())
-    yield from _entry_fields(build_context(source.folder, source.dockerfile), digests)
+    if family == BUILDAH:
+        for ignore in _ignore_files(source.folder, source.dockerfile):
+            yield from (b"ignore", ignore.name.encode(), ignore.read_bytes())
+    yield from _entry_fields(build_context(source.folder, source.dockerfile, family), digests)
 
 
 def _entry_fields(entries: Iterable[Entry], digests: FileDigests) -> Iterator[bytes]:
@@ -92,12 +97,15 @@ def _entry_fields(entries: Iterable[Entry], digests: FileDigests) -> Iterator[by
             yield entry.target.encode()
 
 
-def build_context(folder: Path, dockerfile: Path | None) -> tuple[Entry, ...]:
-    """What BuildKit gets of `folder`, sorted by the paths' bytes. `BadCatalogue` if that is nothing or unreadable."""
-    ignore = _ignore_file(folder, dockerfile)
+def build_context(folder: Path, dockerfile: Path | None, family: str = BUILDKIT) -> tuple[Entry, ...]:
+    """What BuildKit gets of `folder`, sorted by the paths' bytes; of the family buildah, all that any buildah may get.
+
+    `BadCatalogue` if that is nothing or unreadable.
+    """
+    ignore = _ignore_file(folder, dockerfile) if family == BUILDKIT else _agreed_ignore_file(folder, dockerfile)
     with _readable(folder):
         rules = parse_dockerignore(ignore.read_bytes(), str(ignore)) if ignore else Rules()
-        entries = _walk(folder, rules)
+        entries = _walk(folder, replace(rules, agreed=family == BUILDAH))
     if not entries:
         why = f"{ignore.name} leaves nothing of it" if ignore else "it is empty"
         raise BadCatalogue(f"no build context: {why}", where=str(folder))
@@ -121,6 +129,17 @@ def rootfs(folder: Path) -> tuple[Entry, ...]:
 def _ignore_file(folder: Path, dockerfile: Path | None) -> Path | None:
     candidates = [dockerfile.with_name(f"{dockerfile.name}.dockerignore")] if dockerfile else []
     return next((one for one in (*candidates, folder / ".dockerignore") if one.is_file()), None)
+
+
+def _agreed_ignore_file(folder: Path, dockerfile: Path | None) -> Path | None:
+    """The one in the context, if it is the only one: which of several counts depends on buildah's version."""
+    found = _ignore_files(folder, dockerfile)
+    return found[0] if len(found) == 1 and found[0].name in _IN_CONTEXT else None
+
+
+def _ignore_files(folder: Path, dockerfile: Path | None) -> list[Path]:
+    beside = [dockerfile.with_name(f"{dockerfile.name}{one}") for one in _IN_CONTEXT] if dockerfile else []
+    return [one for one in (*beside, *(folder / one for one in _IN_CONTEXT)) if one.is_file()]
 
 
 @contextmanager
@@ -189,20 +208,28 @@ def _link_target(place: bytes, source: str) -> str:
         raise BadCatalogue("a link whose target is not UTF-8", where=source) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """One line of a .dockerignore. exception: it began with '!'."""
+    """One line of a .dockerignore.
+
+    exception: it began with '!'. plain: every builder reads it alike.
+    """
 
     exception: bool
     expression: re.Pattern[str]
+    plain: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A .dockerignore: of the patterns that speak of a path or of a folder above it, the last one decides."""
+    """A .dockerignore: of the patterns that speak of a path or of a folder above it, the last one decides.
+
+    agreed: only what other builders ignore as well is ignored.
+    """
 
     patterns: tuple[Pattern, ...] = ()
     has_exceptions: bool = False
+    agreed: bool = False
 
     def judge(self, path: str, parent: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
         """Whether `path` is ignored, and which patterns matched: the `parent` of whatever is in it; () at the top.
@@ -219,7 +246,22 @@ class Rules:
             if matched:
                 ignored = not pattern.exception
             matches.append(matched)
-        return ignored, tuple(matches)
+        return ignored and (not self.agreed or self._ignored_by_all(path)), tuple(matches)
+
+    def _ignored_by_all(self, path: str) -> bool:
+        """Whether `path` is ignored, too, where every pattern is asked about it and about every folder above it.
+
+        As little as possible is: a pattern that is read differently excepts everything.
+        """
+        names = path.split("/")
+        up_to = ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
+        ignored = False
+        for pattern in self.patterns:
+            if not pattern.plain:
+                ignored = False
+            elif any(map(pattern.expression.search, up_to)):
+                ignored = not pattern.exception
+        return ignored
 
 
 _BLANKS = "".join(one for one in map(chr, range(0x3001)) if one.isspace() and not "\x1c" <= one <= "\x1f")
@@ -244,6 +286,10 @@ def parse_dockerignore(content: bytes, where: str) -> Rules:
     return Rules(tuple(patterns), any(one.exception for one in patterns))
 
 
+_PLAIN = re.compile(r"!?/?(?:(?!\.\.?(?:/|\Z))(?:\*\*(?![^/])|(?:\*(?!\*)|[\w.,~@%=:?-]|(?<![!/]) (?=\w))+)(?:/|\Z))+")
+"""Names and wildcards, '**' for whole names only: the part of the syntax that has never changed."""
+
+
 def _pattern(text: str) -> Pattern:
     exception = text.startswith("!")
     read = text[1:].strip(_BLANKS) if exception else text
@@ -252,7 +298,11 @@ def _pattern(text: str) -> Pattern:
     compiled = _cleaned(("!" if exception else "") + path.strip(_BLANKS))
     if compiled == "!":
         raise ValueError("nothing stands behind '!'")
-    return Pattern(compiled.startswith("!"), re.compile(_expression(compiled.removeprefix("!"))))
+    return Pattern(
+        exception=compiled.startswith("!"),
+        expression=re.compile(_expression(compiled.removeprefix("!"))),
+        plain=_PLAIN.fullmatch(text) is not None,
+    )
 
 
 def _cleaned(path: str) -> str:
@@ -367,11 +417,7 @@ class Recipes:
         """Today's recipe in the scheme and family of a published one; None where the two cannot be compared."""
         scheme, _, rest = published.partition(":")
         family = rest.partition(":")[0]
-        if (
-            scheme != SCHEME
-            or family not in (BUILDKIT, COPY)
-            or (family == COPY and not (source.folder / ROOTFS).is_dir())
-        ):
+        if scheme != SCHEME or family not in FAMILIES or (family == COPY and not (source.folder / ROOTFS).is_dir()):
             return None
         return self.of(source, family)
 

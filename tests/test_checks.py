@@ -269,7 +269,7 @@ def test_the_check_recipe__compares_the_label_with_todays_files(tmp_path):
     assert outcome(NotAsked, check, one, recipes, published(image("ax")), BASE) == (
         "the image has no label imagewright.recipe of its own"
     )
-    for foreign in ("2:buildkit:x", "1:buildah:x", f"1:copy:{'0' * 64}", "rubbish"):
+    for foreign in ("2:buildkit:x", "1:kaniko:x", f"1:copy:{'0' * 64}", "rubbish"):
         other = published(image("ax", labels={label: foreign}))
         assert outcome(NotAsked, check, one, recipes, other, BASE) == (
             "the recipe label is of another scheme or builder family"
