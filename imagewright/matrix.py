@@ -38,7 +38,7 @@ class Mark(Enum):
     EXCLUDED = ("excluded", "–", "excluded")
     WITHHELD = ("withheld", "§", WITHHELD)
     NOT_ASKED = ("not-in-report", "·", "not in this report")
-    NO_PAIR = ("no-pair", " ", "no such pair")
+    NO_PAIR = ("no-pair", "∅", "no such pair")
 
     def __init__(self, key: str, glyph: str, words: str) -> None:
         self.key = key
@@ -150,7 +150,7 @@ class Matrix:
     @property
     def legend(self) -> list[tuple[Mark, int]]:
         """The marks that occur, and how often."""
-        return [(mark, count) for mark, count in self.counts.items() if count and mark is not Mark.NO_PAIR]
+        return [(mark, count) for mark, count in self.counts.items() if count]
 
 
 def readable(moment: str) -> str:

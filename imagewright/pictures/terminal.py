@@ -149,9 +149,7 @@ def _story(group: Group, width: int) -> Iterator[Line]:
 def _wrapped(text: str, width: int, colour: str = "") -> Iterator[Line]:
     """Lines of at most `width`, broken between words only; what follows the first is set in."""
     indent = " " * (len(text) - len(text.lstrip()) + 2)
-    for line in textwrap.wrap(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    ):
+    for line in textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
         yield (Span(line, colour),)
 
 
