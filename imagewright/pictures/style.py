@@ -68,7 +68,7 @@ _LIST = """
 """
 
 _NARROW = """
-@media (max-width: 50rem) {
+@media screen and (max-width: 50rem) {
   .stories > li, .images > li { grid-template-columns: 2.2em 1fr; }
   .stories > li > :nth-child(n + 3), .images > li > :nth-child(n + 3) { grid-column: 2; }
   .grid th[scope=row] small { display: none; }
@@ -78,7 +78,7 @@ _PRINT = """
 @media print {
   @page { size: landscape; margin: 1cm; }
   body { padding: 0; font-size: 10px; }
-  .dense { font-size: 7px; }
+  .dense { font-size: 7.5px; }
   .sheet { overflow: visible; max-height: none; border: 0; }
   .grid th, .grid thead td { position: static; }
   .glyph, .grid td > *, .grid th { print-color-adjust: exact; }

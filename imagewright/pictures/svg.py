@@ -126,7 +126,9 @@ def _legend(matrix: Matrix, width: float) -> _Piece:
 
 
 def _columns(matrix: Matrix) -> list[float]:
-    """The width of each column."""
+    """The width of each column of the grid, if there is one."""
+    if not matrix.has_grid:
+        return []
     if len(matrix.bases) > _ROOMY:
         return [_CELL] * len(matrix.bases)
     words = [
