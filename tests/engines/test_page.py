@@ -1,6 +1,7 @@
 """The page and the drawing in a real browser: how they look on wide and narrow screens, in light and dark."""
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -151,8 +152,18 @@ def seen(engine_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def _look(address: str, flags: tuple[str, ...], profile: Path) -> Any:
-    argv = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "--window-size=2400,1200", "--dump-dom", address]
-    said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=100).stdout
+    argv = [
+        CHROMIUM,
+        *FLAGS,
+        *flags,
+        f"--user-data-dir={profile}/data",
+        "--window-size=2400,1200",
+        "--dump-dom",
+        address,
+    ]
+    profile.mkdir()
+    environ = os.environ | {"HOME": str(profile)}  # it writes there too, whatever its profile
+    said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=100, env=environ).stdout
     shutil.rmtree(profile)
     return json.loads(unescape(said.partition('<pre id="found">')[2].partition("</pre>")[0]))
 
