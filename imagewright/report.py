@@ -297,6 +297,20 @@ def _texts(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def _objects(
+    section: Mapping[str, Any], name: str, *, texts: Sequence[str], texts_or_null: Sequence[str] = ()
+) -> tuple[Mapping[str, Any], ...]:
+    listed = section[name]
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise TypeError(f"{name} is not a list of objects")
+    for one in listed:
+        if not all(isinstance(one[key], str) for key in texts) or not all(
+            isinstance(one.get(key), str | None) for key in texts_or_null
+        ):
+            raise TypeError(f"{name} has a member that is not a text")
+    return tuple(listed)
+
+
 def _report(section: Mapping[str, Any]) -> Report:
     if not section["nonce"]:
         raise ValueError("no nonce")
@@ -314,10 +328,10 @@ def _report(section: Mapping[str, Any]) -> Report:
         total=section["total"],
         expected=_texts(section, "expected"),
         partial=_texts(section, "partial"),
-        excluded=tuple(section["excluded"]),
+        excluded=_objects(section, "excluded", texts=("target", "because"), texts_or_null=("tool", "base")),
         warnings=_texts(section, "warnings"),
-        bases=tuple(section["bases"]),
-        versions=tuple(section["versions"]),
+        bases=_objects(section, "bases", texts=("base",)),
+        versions=_objects(section, "versions", texts=("tool",), texts_or_null=("version",)),
         records=tuple(_record(one) for one in section["verdicts"]),
     )
 

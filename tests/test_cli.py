@@ -1,9 +1,11 @@
 """The commands, as processes where that can make a difference: exit codes, texts, files, interruptions."""
 
 import base64
+import hashlib
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -11,10 +13,11 @@ import socket
 import statistics
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
@@ -778,6 +781,84 @@ def test_explain(planned: World, name: str) -> None:
     ran = planned.call("explain", "codex-fedora")
     assert ran.code == code, ran
     assert said in ran.out + ran.err, ran
+
+
+# matrix
+
+
+MATRICES: dict[str, tuple[Callable[[World], object], list[str], int, str]] = {
+    # name: what is done to the project, arguments, exit code, what is said
+    "whole": (lambda world: None, [], 0, "2 tools on 1 base: 0 of 2 fresh\n"),
+    "old": (begun(days=-9), [], 0, "2 tools on 1 base: 0 of 2 fresh\n"),
+    "settings-broken": (settings_broken, [], 0, "2 tools on 1 base: 0 of 2 fresh\n"),
+    "report-gone": (report_gone, [], 50, "there is no report: No such file or directory\n  Run `pytest checks/` first"),
+    "report-cut": (report_cut, [], 50, "report.json: not a report: "),
+    "report-foreign": (report_foreign, [], 50, "the report has no section of imagewright"),
+    "excluded-is-text": (section("excluded", ["goose-node"]), [], 50, "excluded is not a list of objects"),
+    "because-of-a-number": (
+        section("excluded", [{"target": "a-b", "because": 1}]), [], 50, "excluded has a member that is not a text"
+    ),
+    "a-base-without-name": (section("bases", [{"base": None}]), [], 50, "bases has a member that is not a text"),
+    "a-version-of-a-number": (section("versions", [{"tool": "a", "version": 1}]), [], 50, "versions has a member that"),
+    "no-such-folder": (lambda world: None, ["--html", "no/m.html"], 1, "no/m.html: cannot be written: No such file"),
+    "page-is-a-folder": (lambda world: None, ["--html", "tools"], 2, "File 'tools' is a directory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrix(planned: World, name: str) -> None:
+    spoil, arguments, code, said = MATRICES[name]
+    spoil(planned)
+    before = sorted(planned.project.rglob("*"))
+    ran = planned.call("matrix", *arguments)
+    assert ran.code == code, ran
+    assert said in (ran.out if code == 0 else ran.err), ran
+    assert sorted(planned.project.rglob("*")) == before
+
+
+def test_matrix_writes_the_page_and_the_drawing_and_prints_only_what_is_asked_for(planned: World) -> None:
+    (planned.project / "m.svg").write_text("an older one")
+    ran = planned.run("matrix", ".imagewright/report.json", "--html", ".imagewright/matrix.html", "--svg", "m.svg")
+    assert (ran.code, ran.out, ran.err) == (0, "", "wrote .imagewright/matrix.html\nwrote m.svg\n")
+    page, drawing = planned.state / "matrix.html", planned.project / "m.svg"
+    assert page.read_text().startswith("<!DOCTYPE html>\n")
+    assert drawing.read_text().startswith("<svg ")
+    written = page.read_bytes(), drawing.read_bytes()
+
+    ran = planned.run("matrix", "--json", "--html", ".imagewright/matrix.html", "--svg", "m.svg")
+    assert (ran.code, ran.json["schema"], ran.json["counts"]["stale"]) == (0, 1, 2)
+    assert (page.read_bytes(), drawing.read_bytes()) == written
+    digest = hashlib.sha256(planned.report.read_bytes()).hexdigest()
+    assert ran.json["report"]["digest"] == f"sha256:{digest}"
+    assert digest in page.read_text()
+
+
+def in_a_terminal(world: World, *arguments: str, **environ: str) -> str:
+    """What a command writes into a terminal of 60 columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 60))
+    with subprocess.Popen(
+        [*PROGRAM, *arguments], cwd=world.project, env=world.environ | environ, stdout=theirs, stderr=theirs
+    ):
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # how Linux says that nobody writes any more
+            while read := os.read(ours, 65536):
+                said += read
+    os.close(ours)
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    ("environ", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],
+)
+def test_matrix_keeps_to_the_terminal(planned: World, environ: dict[str, str], coloured: bool) -> None:
+    said = in_a_terminal(planned, "matrix", **environ)
+    assert ("\x1b[31m" in said) == coloured
+    lines = re.sub(r"\x1b\[\d*m", "", said).splitlines()
+    assert max(len(line) for line in lines) <= 60
+    assert "codex   ✗ image-missing" in lines
 
 
 # versions, registry

@@ -22,6 +22,7 @@ VERBS = {
     "build": "Build what a plan asks for, or one pair, here.",
     "publish": "Push platforms by digest, join them, move the tags.",
     "explain": "Tell everything known about one target.",
+    "matrix": "Draw a report: tools and bases, what is not fresh and why.",
     "registry": "Serve the embedded registry.",
     "demo": "See the whole loop on an embedded registry.",
 }
@@ -67,6 +68,8 @@ def main(context: click.Context, no_input: bool) -> None:  # noqa: ARG001 - noth
     incomplete report, 60 dispatch rejected or ambiguous, 130 and 143 interrupted.
     """
     context.obj = Place(Path.cwd(), dict(os.environ))
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":  # https://no-color.org; click knows pipes only
+        context.color = False
 
 
 class _Terminated(BaseException):

@@ -1,0 +1,1 @@
+"""The matrix drawn: in a terminal, as a page, as an SVG. The same matrix gives the same bytes."""
