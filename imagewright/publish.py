@@ -100,12 +100,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One platform to publish. layout: None where the repository has it already."""
+    """One platform to publish. layout: None where the repository has it already. attestations: what is said of it."""
 
     descriptor: Descriptor
     platform: Platform
     image: Image
     layout: Layout | None
+    attestations: tuple[Descriptor, ...] = ()
 
 
 def publish(client: Client, root: Path, works: Sequence[Work], environ: Mapping[str, str]) -> list[Receipt]:
@@ -217,7 +218,8 @@ def push(client: Client, work: Work) -> Pushed:
     if isinstance(there, Published) and {one.platform: one.digest for one in there.images} == wanted and not there.gone:
         return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
     send_platforms(client, work, parts)
-    body = index_document([one.descriptor for one in parts], annotations(parts, base))
+    said = [attestation for one in parts for attestation in one.attestations]
+    body = index_document([*(one.descriptor for one in parts), *said], annotations(parts, base))
     client.put_manifest(version.repository.at(digest_of(body)), body, OCI_INDEX)
     client.put_manifest(version, body, OCI_INDEX)
     return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
@@ -248,33 +250,31 @@ def send_platforms(client: Client, work: Work, parts: Sequence[_Part]) -> None:
     """Uploads what the repository does not have of some platforms, and reads each back by its digest. `Failed`."""
     repository = work.target.repository
     for part in parts:
-        if part.layout:
-            _send(client, repository, part, work.base)
+        for descriptor in (part.descriptor, *part.attestations) if part.layout else ():
+            _send(client, repository, descriptor, part.layout, work.base)
     back = look_at(client, [repository.at(part.descriptor.digest) for part in parts])
     for reference, seen in back.items():
         if not isinstance(seen, Published) or seen.gone:
             raise Failed(f"{reference} was pushed and cannot be read back", remedy="Try again later.")
 
 
-def _send(client: Client, repository: Repository, part: _Part, base: Reference | None) -> None:
-    assert part.layout, "there is something to send"
-    body = part.layout.read(part.descriptor.digest, MAX_MANIFEST_BYTES)
-    manifest = parse_manifest(body, part.descriptor.media_type)
-    assert isinstance(manifest, Manifest), "parts are manifests"
+def _send(
+    client: Client, repository: Repository, descriptor: Descriptor, layout: Layout, base: Reference | None
+) -> None:
+    body = layout.read(descriptor.digest, MAX_MANIFEST_BYTES)
+    manifest = parse_manifest(body, descriptor.media_type)
+    assert isinstance(manifest, Manifest), "parts and what is said of them are manifests"
     assert manifest.config, "and have a configuration"
     for blob in (*manifest.layers, manifest.config):
         if blob.urls or client.has_blob(repository, blob.digest):
             continue
-        if not part.layout.has(blob.digest):
-            raise Failed(f"the layout has no content {blob.digest}", where=str(part.layout.path))
-        if (
-            base
-            and base.repository.host == repository.host
-            and client.mount_blob(repository, blob.digest, base.repository)
-        ):
+        if not layout.has(blob.digest):
+            raise Failed(f"the layout has no content {blob.digest}", where=str(layout.path))
+        same_host = base and base.repository.host == repository.host
+        if base and same_host and client.mount_blob(repository, blob.digest, base.repository):
             continue
-        client.upload_blob(repository, blob.digest, part.layout.blob_path(blob.digest))
-    client.put_manifest(repository.at(part.descriptor.digest), body, part.descriptor.media_type)
+        client.upload_blob(repository, blob.digest, layout.blob_path(blob.digest))
+    client.put_manifest(repository.at(descriptor.digest), body, descriptor.media_type)
 
 
 def _parts(client: Client, work: Work) -> list[_Part]:
@@ -293,7 +293,7 @@ def _parts(client: Client, work: Work) -> list[_Part]:
 
 
 def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:
-    """The platforms in a layout, at the top or in its one index; attestations aside."""
+    """The platforms in a layout, at the top or in its one index, each with its attestations."""
     where = str(layout.path)
     try:
         for top in layout.entries():
@@ -304,8 +304,13 @@ def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:
                     image = _image_in(layout, repository.at(entry.digest), entry)
                     platform = entry.platform.normalised() if entry.platform else image.platform
                     _refuse_other_platform(platform, image, where)
-                    named = replace(entry, platform=platform)
-                    yield _Part(descriptor=named, platform=platform, image=image, layout=layout)
+                    yield _Part(
+                        descriptor=replace(entry, platform=platform),
+                        platform=platform,
+                        image=image,
+                        layout=layout,
+                        attestations=tuple(one for one in entries if one.attests == entry.digest),
+                    )
     except BadDocument as error:
         raise Failed(f"not an image: {error.detail}", where=where) from None
 
