@@ -1,39 +1,49 @@
 """The builder `buildkit`: `buildctl` against a BuildKit that runs already, or one started for the occasion."""
 
-import base64
 import json
 import os
-import re
 import shutil
 import tempfile
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from imagewright import process
-from imagewright.builders import Abilities, BuildRequest, whole_or_nothing
-from imagewright.documents import INDEX_TYPES, MAX_MANIFEST_BYTES, BadDocument, Descriptor, Index, parse_manifest
+from imagewright.builders import NOTICE, Abilities, BuildRequest, Ran, whole_or_nothing
+from imagewright.builders.daemon import buildkitd, lacking, platforms_of, program
+from imagewright.builders.exports import (
+    attestations,
+    cache_export,
+    cache_import,
+    fields,
+    image_output,
+    normalise,
+    source_policy,
+)
+from imagewright.builders.progress import Story, indented
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
-from imagewright.names import Platform, shown
+from imagewright.names import Platform
 from imagewright.recipe import BUILDKIT
-from imagewright.settings import CACHE_KINDS
+from imagewright.settings import CACHE_KINDS, Cache
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
-SHOWN_LINES = 15
-"""How much of a failed command's output goes into the error; all of it is in the log."""
 
 _HOUR = 3600.0
-_QUESTION_SECONDS = 20.0
-_START_SECONDS = 30.0
-_STOP_SECONDS = 20.0
+_COMMAND_SECONDS = 60.0
+_COMMAND_LINES = 1000
+_COMMAND_LIMITS = {"nofile": "4096:4096", "nproc": "4096:4096", "core": "0:0"}
+"""What `getrlimit` can limit without harm; a limit on address space would end Node.js and Go, which reserve much of it."""
+_TOO_LONG, _NOT_EXECUTABLE, _NOT_FOUND = 124, 126, 127
+"""Exit codes that say how a command fared, as `timeout` and shells have them."""
 
 
 class BuildKit:
-    """Builds through `buildctl`. address: of a buildkitd. env: for buildctl, with PATH and where credentials are."""
+    """Builds through `buildctl`. address: of a buildkitd. env: for buildctl, with PATH and where credentials are.
+
+    timeout: seconds that a build may take. no_other: why no BuildKit can be started here, if none answers there.
+    """
 
     name = "buildkit"
     family = BUILDKIT
@@ -48,42 +58,89 @@ class BuildKit:
         note="`BUILDKIT_HOST` names another one than this machine's; with none running, one is started for the occasion.",
     )
 
-    def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR) -> None:
-        self._address = address
+    def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR, no_other: str = "") -> None:
+        self.address = address
         self._env = env
         self._timeout = timeout
+        self._no_other = no_other
+
+    @cached_property
+    def platforms(self) -> frozenset[Platform] | str:
+        """What it can run, or why it did not say. Asked once."""
+        return platforms_of(self.address, self._env)
 
     def unable(self, request: BuildRequest) -> str | None:
         """See `Builder`."""
         if request.dockerfile is None:
             return "the tool has no Dockerfile"
-        if not _program("buildctl", self._env):
+        if not program("buildctl", self._env):
             return "buildctl is not installed"
-        platforms = _platforms(self._address, self._env)
-        if isinstance(platforms, str):
-            return f"no BuildKit answers at {self._address}: {platforms}"
-        if missing := [str(one) for one in request.platforms if one.normalised() not in platforms]:
+        if isinstance(self.platforms, str):
+            other = f", and none can be started here: {self._no_other}" if self._no_other else ""
+            return f"no BuildKit answers at {self.address}: {self.platforms}{other}"
+        if missing := [str(one) for one in request.platforms if one.normalised() not in self.platforms]:
             return (
-                f"the BuildKit at {self._address} does not run {', '.join(missing)}; it would with an emulator "
+                f"the BuildKit at {self.address} does not run {', '.join(missing)}; it would with an emulator "
                 "(Debian: qemu-user-static and binfmt-support) and after a restart"
             )
         return None
 
     def build(self, request: BuildRequest, into: Path, say: Callable[[str], None]) -> None:
         """See `Builder`. A failed step is named with its exit code and its last lines."""
-        with whole_or_nothing(into, request.target) as folder:
-            story = _Story(say)
-            argv = ["buildctl", "--addr", self._address, *_arguments(request, folder)]
-            try:
-                ended = process.run(argv, timeout=self._timeout, env=self._env, on_line=story.read)
-            except process.NotStarted as error:
-                raise BuildFailed(f"{request.target}: buildctl cannot be run: {error.strerror}") from None
+        with whole_or_nothing(into, request.target) as folder, tempfile.TemporaryDirectory() as notes:
+            story = Story(say, "buildctl")
+            ended = self._buildctl(_arguments(request, folder, Path(notes), say), self._timeout, story, request.target)
             if ended.timed_out:
                 raise BuildFailed(f"{request.target}: the build did not end within {self._timeout:.0f} s")
             if ended.status != 0:
                 raise story.failure(request, ended.status)
             story.refuse_other_platform(request)
-            _normalise(Layout(folder), request)
+            # Where buildctl received what it then moved to its place.
+            shutil.rmtree(folder / "ingest", ignore_errors=True)
+            normalise(Layout(folder), request)
+
+    def run(self, layout: Path, platform: Platform, command: str) -> Ran:
+        """See `Builder`. A command that takes too long has the status 124; without a shell in the image it is 127.
+
+        BuildKit cannot limit its memory.
+        """
+        (top,) = Layout(layout).entries()
+        seconds = min(self._timeout, _COMMAND_SECONDS)
+        with tempfile.TemporaryDirectory() as temporary:
+            # buildctl makes a folder of its own in a layout that it reads.
+            context, store = Path(temporary, "context"), Path(temporary, "layout")
+            for folder in (context, store):
+                folder.mkdir()
+            (store / "blobs").symlink_to(layout.resolve() / "blobs")
+            (context / "Dockerfile").write_text(f"FROM built\nRUN {_exec_form(command)}\n", "utf-8")
+            options = {
+                "platform": str(platform),
+                "context:built": f"oci-layout://built@{top.digest}",
+                "force-network-mode": "none",
+                "ulimit": fields(_COMMAND_LIMITS),
+            }
+            story = Story(lambda _: None, "buildctl", kept=_COMMAND_LINES)
+            argv = [*_frontend(context, context, options), "--oci-layout", f"built={store}", "--no-cache"]
+            ended = self._buildctl(argv, seconds, story, f"'{command}'")
+        output = story.output()
+        if ended.timed_out:
+            return Ran(status=_TOO_LONG, output=(*output, f"it did not end within {seconds:.0f} s"))
+        status = story.exit_code()
+        if ended.status != 0 and status is None:
+            first, *rest = story.told(ended.status)
+            raise BuildFailed(f"BuildKit cannot run '{command}' in {layout}: {first}" + indented(rest))
+        if status == 1 and output and "unable to start container process" in output[-1]:
+            status = _NOT_FOUND if "no such file" in output[-1] else _NOT_EXECUTABLE
+        return Ran(status=status or 0, output=output)
+
+    def _buildctl(self, arguments: Sequence[str], seconds: float, story: Story, what: str) -> process.Ended:
+        argv = ["buildctl", "--addr", self.address, *arguments]
+        try:
+            return process.run(argv, timeout=seconds, env=self._env, on_line=story.read)
+        except process.NotStarted as error:
+            raise BuildFailed(
+                f"{what}: buildctl cannot be run: {error.strerror}", remedy="Install BuildKit, or repair PATH."
+            ) from None
 
 
 @contextmanager
@@ -94,106 +151,34 @@ def buildkit(env: Mapping[str, str], *, plain_http: Collection[str] = ()) -> Ite
     had, the builder is unable and says why.
     """
     given = env.get("BUILDKIT_HOST")
-    if given or not isinstance(_platforms(DEFAULT_ADDRESS, env), str):
-        yield BuildKit(given or DEFAULT_ADDRESS, env)
-    elif os.geteuid() == 0 and _program("buildkitd", env) and _program("buildctl", env):
-        with buildkitd(env, plain_http=plain_http) as address:
-            yield BuildKit(address, env)
-    else:
-        yield BuildKit(DEFAULT_ADDRESS, env)
+    candidates = [BuildKit(address, env) for address in ([given] if given else _usual_addresses(env))]
+    running = next((one for one in candidates if given or not isinstance(one.platforms, str)), None)
+    with ExitStack() as stack:
+        if running is None and not (why := lacking(env)):
+            try:
+                running = BuildKit(stack.enter_context(buildkitd(env, plain_http=plain_http)), env)
+            except BuildFailed as error:
+                why = str(error)
+        yield running or BuildKit(DEFAULT_ADDRESS, env, no_other=why)
 
 
-@contextmanager
-def buildkitd(env: Mapping[str, str], *, plain_http: Collection[str] = ()) -> Iterator[str]:
-    """The address of a buildkitd that lives as long as the block, with an empty cache. Needs root, runc and Linux.
-
-    plain_http: registries (`host:port`) that are spoken to without TLS. `BuildFailed` where it does not start.
-    """
-    # A socket's path has at most 107 bytes, so not wherever TMPDIR points.
-    folder = Path(tempfile.mkdtemp(prefix="imagewright-", dir="/tmp"))
-    try:
-        address = f"unix://{folder}/buildkitd.sock"
-        config, log = folder / "buildkitd.toml", folder / "log"
-        config.write_text(_configuration(folder, address, plain_http))
-        try:
-            with process.running(
-                ["buildkitd", "--config", str(config)], env=env, output=log, grace=_STOP_SECONDS
-            ) as daemon:
-                _await_ready(daemon, address, env, log)
-                yield address
-        except process.NotStarted as error:
-            raise BuildFailed(f"buildkitd cannot be run: {error.strerror}") from None
-    finally:
-        _remove(folder, env)
+def _usual_addresses(env: Mapping[str, str]) -> list[str]:
+    """Where this machine's BuildKit listens: root's, and that of the user."""
+    runtime = env.get("XDG_RUNTIME_DIR")
+    return [DEFAULT_ADDRESS, *([f"unix://{runtime}/buildkit/buildkitd.sock"] if runtime and os.geteuid() else [])]
 
 
-def _configuration(folder: Path, address: str, plain_http: Collection[str]) -> str:
-    registries = "".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in sorted(plain_http))
-    # `auto` is overlayfs where that can be mounted, native elsewhere. With the host's network no CNI plugin is needed.
-    # Two daemons would share the default socket of otel. https://github.com/moby/buildkit/blob/master/docs/buildkitd.toml.md
-    return f"""\
-root = "{folder}/root"
-[otel]
-  socketPath = "{folder}/otel.sock"
-[grpc]
-  address = ["{address}"]
-[worker.oci]
-  enabled = true
-  snapshotter = "auto"
-  networkMode = "host"
-  gc = false
-[worker.containerd]
-  enabled = false
-{registries}"""
+def _frontend(context: Path, dockerfiles: Path, options: Mapping[str, str]) -> list[str]:
+    """The arguments that name what is to be built from."""
+    return [
+        *("build", "--progress", "rawjson", "--frontend", "dockerfile.v0"),
+        *("--local", f"context={context}", "--local", f"dockerfile={dockerfiles}"),
+        *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
+    ]
 
 
-def _await_ready(daemon: process.Running, address: str, env: Mapping[str, str], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while isinstance(_platforms(address, env), str):
-        if daemon.status is not None or time.monotonic() > deadline:
-            story = log.read_text("utf-8", "replace").splitlines()[-SHOWN_LINES:]
-            how = "ended at once" if daemon.status is not None else f"does not answer after {_START_SECONDS:.0f} s"
-            raise BuildFailed(f"buildkitd {how}:" + _indented(story))
-        time.sleep(0.02)
-
-
-def _remove(folder: Path, env: Mapping[str, str]) -> None:
-    """Removes a daemon's folder, and first what a build that was cut off has left mounted in it."""
-    with suppress(OSError, process.NotStarted):  # not Linux; no umount: then rmtree meets a busy folder and leaves it
-        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
-        for place in reversed([one for one in mounted if one.startswith(f"{folder}/")]):
-            process.run(["umount", "--lazy", place], timeout=_QUESTION_SECONDS, env=env)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _program(name: str, env: Mapping[str, str]) -> str | None:
-    return shutil.which(name, path=env.get("PATH", ""))
-
-
-def _platforms(address: str, env: Mapping[str, str]) -> frozenset[Platform] | str:
-    """What the BuildKit at an address can run, or why it did not say."""
-    socket = urlsplit(address)
-    if socket.scheme == "unix" and not Path(socket.path).exists():
-        return "there is no such socket"
-    argv = ["buildctl", "--addr", address, "debug", "workers", "--format", "{{json .}}"]
-    try:
-        ended = process.run(argv, timeout=_QUESTION_SECONDS, env=env)
-    except process.NotStarted as error:
-        return f"buildctl cannot be run: {error.strerror}"
-    if ended.status != 0:
-        lines = ended.stderr.decode("utf-8", "replace").split("\n")
-        return next((_clean(line) for line in reversed(lines) if line.strip()), f"exit code {ended.status}")
-    workers = json.loads(ended.stdout)
-    # Only the first, the default one, is ever asked to build.
-    return frozenset(
-        Platform(one["os"], one["architecture"], one.get("variant", "")).normalised()
-        for worker in workers[:1]
-        for one in worker["platforms"]
-    )
-
-
-def _arguments(request: BuildRequest, into: Path) -> list[str]:
-    """What follows `buildctl --addr …`."""
+def _arguments(request: BuildRequest, into: Path, notes: Path, say: Callable[[str], None]) -> list[str]:
+    """What follows `buildctl --addr …`. notes: a folder for what buildctl is to read."""
     dockerfile = request.dockerfile
     if dockerfile is None:
         raise BuildFailed(f"{request.target}: the tool has no Dockerfile")
@@ -203,140 +188,42 @@ def _arguments(request: BuildRequest, into: Path) -> list[str]:
         "platform": ",".join(str(one) for one in sorted(request.platforms)),
         **{f"build-arg:{name}": value for name, value in sorted(arguments.items())},
         **{f"label:{name}": value for name, value in sorted(request.labels.items())},
+        **attestations(request),
     }
-    output = ["type=oci", "tar=false", f"dest={into}", "oci-mediatypes=true", "rewrite-timestamp=true"]
-    return [
-        *("build", "--progress", "rawjson", "--frontend", "dockerfile.v0"),
-        *("--local", f"context={request.context}", "--local", f"dockerfile={dockerfile.parent}"),
-        *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
-        *("--output", ",".join(_csv(one) for one in output)),
-    ]
+    argv = [*_frontend(request.context, dockerfile.parent, options), "--output", image_output(into)]
+    if request.stands_for:
+        policy = notes / "source-policy.json"
+        policy.write_bytes(source_policy(request))
+        argv += ["--source-policy-file", str(policy)]
+    if request.no_cache:
+        argv.append("--no-cache")
+    if request.cache and _usable(request.cache, say):
+        argv += [] if request.no_cache else ["--import-cache", cache_import(request.cache)]
+        argv += ["--export-cache", cache_export(request.cache)]
+    return argv
 
 
-def _csv(field: str) -> str:
-    escaped = field.replace('"', '""')
-    return f'"{escaped}"' if escaped != field or "," in field else field
-
-
-def _normalise(layout: Layout, request: BuildRequest) -> None:
-    """Replaces what BuildKit names in `index.json`: for one platform its image alone, and never with annotations."""
+def _usable(cache: Cache, say: Callable[[str], None]) -> bool:
+    """Whether a local cache can be written and read: buildctl would fail a build for it, after the build."""
+    if cache.kind != "local":
+        return True
+    folder = Path(cache.attributes["dir"])
+    index = folder / "index.json"
     try:
-        (top,) = layout.entries()
-        images = _images(layout, top)
-    except (ValueError, BadDocument) as error:
-        raise BuildFailed(f"{request.target}: BuildKit's layout is not one image: {error}") from None
-    found = {one.platform.normalised() for one in images if one.platform}
-    if found != {one.normalised() for one in request.platforms} or len(found) != len(images):
-        made = ", ".join(str(one) for one in sorted(found)) or "nothing"
-        raise BuildFailed(f"{request.target}: BuildKit made {made}, which is not what was asked for")
-    if top.media_type in INDEX_TYPES:
-        layout.blob_path(top.digest).unlink()
-    layout.write_only_index(images, request.annotations)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if index.exists():
+            json.loads(index.read_bytes())
+    except OSError as error:
+        say(f"{NOTICE}the build cache {folder} is not used: {error.strerror}")
+        return False
+    except ValueError:
+        say(f"{NOTICE}the build cache {folder} is not used: {index} is damaged; remove the folder")
+        return False
+    return True
 
 
-def _images(layout: Layout, top: Descriptor) -> list[Descriptor]:
-    if top.media_type not in INDEX_TYPES:
-        return [top]
-    document = parse_manifest(layout.read(top.digest, MAX_MANIFEST_BYTES), top.media_type)
-    return [one for one in document.entries if not one.is_attestation] if isinstance(document, Index) else [top]
-
-
-_EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
-_PLACE = re.compile(r"(\S+):(\d+)\Z")
-_OTHER_PLATFORM = "InvalidBaseImagePlatform: "
-"""https://docs.docker.com/reference/build-checks/invalid-base-image-platform/"""
-_SOLVE = "error: failed to solve: "
-_STEP = re.compile(r"\[[^\]]*\]")
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|.*\r(?!\Z)")
-
-
-class _Story:
-    """What buildctl tells: while it builds, in JSON, steps and their output; in the end, as text, what went wrong."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._names: dict[str, str] = {}
-        self._told: set[str] = set()
-        self._unfinished: dict[str, bytes] = {}
-        self._last: dict[str, deque[str]] = {}
-        self._errors: dict[str, str] = {}
-        self._warnings: list[str] = []
-        self._text: deque[str] = deque(maxlen=200)
-
-    def read(self, line: str) -> None:
-        """Takes one line."""
-        try:
-            told = json.loads(line)
-        except json.JSONDecodeError:
-            told = None
-        if not isinstance(told, dict):
-            self._text.append(line)
-            return
-        for vertex in told.get("vertexes") or ():
-            self._step(vertex)
-        for log in told.get("logs") or ():
-            self._output(log["vertex"], base64.b64decode(log.get("data") or ""))
-
-        for warning in told.get("warnings") or ():
-            self._warnings.append(base64.b64decode(warning.get("short") or "").decode("utf-8", "replace"))
-
-    def _step(self, vertex: Mapping[str, str]) -> None:
-        step = vertex["digest"]
-        self._names[step] = _clean(vertex.get("name", step))
-        if vertex.get("started") and step not in self._told and not self._names[step].startswith("[internal]"):
-            self._told.add(step)
-            self._say(self._names[step] + (" (cached)" if vertex.get("cached") else ""))
-        if error := vertex.get("error"):
-            self._errors[step] = error
-
-    def _output(self, step: str, data: bytes) -> None:
-        *lines, self._unfinished[step] = (self._unfinished.get(step, b"") + data).split(b"\n")
-        for line in lines:
-            self._line(step, line)
-
-    def _line(self, step: str, line: bytes) -> None:
-        text = _clean(line.decode("utf-8", "replace"))
-        self._last.setdefault(step, deque(maxlen=SHOWN_LINES)).append(text)
-        number = _STEP.match(self._names.get(step, ""))
-        self._say(f"{number[0] if number else '  '} {text}")
-
-    def failure(self, request: BuildRequest, status: int) -> BuildFailed:
-        """The error to raise after buildctl has ended with that status."""
-        for step, rest in self._unfinished.items():
-            if rest:
-                self._line(step, rest)
-        where = self._place(request)
-        for step, error in self._errors.items():
-            if found := _EXIT_CODE.search(error):
-                reason = f"{request.target}: {self._names[step]}: exit code {found[1]}"
-                return BuildFailed(reason + _indented(self._last.get(step, ())), where=where)
-        text = "\n".join(self._text)
-        told = text.rpartition(_SOLVE)[2] if _SOLVE in text else text.removeprefix("error: ")
-        lines = [_clean(line) for line in told.strip().splitlines()] or [f"buildctl ended with status {status}"]
-        return BuildFailed(f"{request.target}: {lines[0]}" + _indented(lines[1:][-SHOWN_LINES:]), where=where)
-
-    def refuse_other_platform(self, request: BuildRequest) -> None:
-        """`BuildFailed` where the base was taken for a platform it is not of: the image would carry the wrong name.
-
-        A base without an index is taken for any platform, with a warning.
-        """
-        for warning in self._warnings:
-            if warning.startswith(_OTHER_PLATFORM) and str(request.base) in warning:
-                raise BuildFailed(f"{request.target}: {_clean(warning.removeprefix(_OTHER_PLATFORM))}")
-
-    def _place(self, request: BuildRequest) -> str:
-        """`Dockerfile:line`, where the text shows a part of the Dockerfile."""
-        for line in self._text:
-            if request.dockerfile and (found := _PLACE.match(line)) and found[1] == request.dockerfile.name:
-                return f"{request.dockerfile}:{found[2]}"
-        return ""
-
-
-def _clean(line: str) -> str:
-    """Foreign output for a log: without colours, of overwritten text the last, control characters escaped."""
-    plain = _TERMINAL.sub("", line).rstrip("\r").replace("\t", "    ")
-    return plain if plain.isprintable() else shown(plain, limit=len(plain) * 4)[1:-1]
-
-
-def _indented(lines: Collection[str]) -> str:
-    return "".join(f"\n    {line}" for line in lines)
+def _exec_form(command: str) -> str:
+    """A shell command as the exec form of RUN, in which a Dockerfile finds neither a here-document nor another line."""
+    return json.dumps(["/bin/sh", "-c", command]).replace("<", "\\u003c")
