@@ -13,6 +13,7 @@ from typing import Literal
 from imagewright import reasons, suite
 from imagewright.catalogue import Pair, Target
 from imagewright.documents import (
+    ATTESTED,
     MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES,
     OCI_INDEX,
@@ -250,8 +251,9 @@ def send_platforms(client: Client, work: Work, parts: Sequence[_Part]) -> None:
     """Uploads what the repository does not have of some platforms, and reads each back by its digest. `Failed`."""
     repository = work.target.repository
     for part in parts:
-        for descriptor in (part.descriptor, *part.attestations) if part.layout else ():
-            _send(client, repository, descriptor, part.layout, work.base)
+        if part.layout:
+            for descriptor in (part.descriptor, *part.attestations):
+                _send(client, repository, descriptor, part.layout, work.base)
     back = look_at(client, [repository.at(part.descriptor.digest) for part in parts])
     for reference, seen in back.items():
         if not isinstance(seen, Published) or seen.gone:
@@ -309,7 +311,7 @@ def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:
                         platform=platform,
                         image=image,
                         layout=layout,
-                        attestations=tuple(one for one in entries if one.attests == entry.digest),
+                        attestations=tuple(one for one in entries if one.annotations.get(ATTESTED) == entry.digest),
                     )
     except BadDocument as error:
         raise Failed(f"not an image: {error.detail}", where=where) from None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from imagewright.names import shown
 from imagewright.plan import Plan
 from imagewright.report import NO_BASES, Record, Report
 from imagewright.snapshot import Missing, Observation, Pointer, Published, Snapshot, Unreachable
@@ -171,14 +172,12 @@ def explanation(
         yield from _observed("base", base_seen.observation)
     narrowed = "" if report.selection == "all" else f"  ({report.selection})"
     yield Line(f"  looked   {report.started}{narrowed}")
-    if (
-        looked
-        and base_seen
-        and isinstance(looked.observation, Published)
-        and isinstance(base_seen.observation, Published)
-    ):
+    base = base_seen.observation if base_seen and isinstance(base_seen.observation, Published) else None
+    if looked and isinstance(looked.observation, Published) and (base or not looked.base):
         yield Line("")
-        yield from _platform_lines(looked.observation, base_seen.observation)
+        yield from _platform_lines(looked.observation, base)
+    if looked and isinstance(looked.observation, Published):
+        yield from _said_lines(looked.observation)
     yield Line("")
     yield from _rule_lines(findings, promises)
     if record.last_layer is not None:
@@ -204,10 +203,13 @@ def _absence(seen: Missing | Unreachable) -> str:
     return f"missing ({seen.code})" if isinstance(seen, Missing) else f"unknown: {seen.reason}: {seen.detail}"
 
 
-def _platform_lines(image: Published, base: Published) -> Iterator[Line]:
+def _platform_lines(image: Published, base: Published | None) -> Iterator[Line]:
     for one in image.images:
-        below = base.on(one.platform)
+        below = base.on(one.platform) if base else None
         yield Line(f"  {one.platform}  {one.digest}  created {one.created or 'at no stated time'}")
+        if base is None:
+            yield Line(f"    {len(one.diff_ids)} layers, on no base", "green")
+            continue
         if below is None:
             yield Line(f"    {len(one.diff_ids)} layers; the base has nothing for this platform")
             continue
@@ -222,6 +224,20 @@ def _platform_lines(image: Published, base: Published) -> Iterator[Line]:
             yield Line(f"      image  {departs.found or 'nothing'}", "red")
     for hole in image.gone:
         yield Line(f"  {hole.platform}  {hole.digest}  gone from the registry", "red")
+
+
+def _said_lines(image: Published) -> Iterator[Line]:
+    """What the index says of itself, and which platforms have an SBOM or provenance attested."""
+    platforms = {one.digest: one.platform for one in image.images}
+    for one in image.attestations:
+        yield Line(f"  {platforms.get(one.about, 'a platform')}  attested by {one.digest}")
+    if image.annotations:
+        yield Line("")
+        width = max(len(name) for name in image.annotations)
+        yield from (
+            Line(f"  {shown(name, 60)[1:-1]:<{min(width, 60)}}  {shown(text, 100)[1:-1]}")
+            for name, text in sorted(image.annotations.items())
+        )
 
 
 def _rule_lines(findings: Iterable[Finding], promises: Mapping[str, str]) -> Iterator[Line]:

@@ -4,11 +4,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from imagewright.documents import BadDocument, Config, Descriptor, Index, Manifest, parse_config, parse_manifest
+from imagewright.documents import (
+    ATTESTED,
+    BadDocument,
+    Config,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_config,
+    parse_manifest,
+)
 from imagewright.names import Digest, Platform, Reference
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import Absent, Document, Trouble
-from imagewright.snapshot import Gone, Image, Missing, Observation, Published, Unreachable
+from imagewright.snapshot import Attestation, Gone, Image, Missing, Observation, Published, Unreachable
 
 MAX_DEPTH = 3
 MAX_DOCUMENTS = 400
@@ -126,6 +135,7 @@ class Documents:
             images=tuple(one for one in parts if isinstance(one, Image)),
             gone=tuple(one for one in parts if isinstance(one, Gone)),
             annotations=read.document.annotations,
+            attestations=_attestations(index) if index else (),
             warnings=tuple(warnings),
         )
 
@@ -140,7 +150,7 @@ class Documents:
         described = {one.digest for one in read.document.entries}
         for child in read.document.entries:
             if child.is_attestation:
-                about = child.annotations.get("vnd.docker.reference.digest", "")
+                about = child.annotations.get(ATTESTED, "")
                 if about not in described:
                     warnings.append(f"an attestation, {child.digest}, describes nothing in its index")
                 continue
@@ -187,6 +197,15 @@ class Documents:
         if self._sizes[reference] != described.size:
             detail = f"{where}{self._sizes[reference]} bytes, but its descriptor says {described.size}"
             raise _Hole(Trouble(Unknown.INTEGRITY, detail))
+
+
+def _attestations(index: Index) -> tuple[Attestation, ...]:
+    described = {one.digest: one.digest for one in index.entries}
+    return tuple(
+        Attestation(digest=one.digest, about=about)
+        for one in index.entries
+        if one.is_attestation and (about := described.get(Digest(one.annotations.get(ATTESTED, ""))))
+    )
 
 
 def _stated(entry: Descriptor | None) -> Platform:

@@ -48,6 +48,14 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """What an index says of one of its platforms, an SBOM or provenance. about: the digest of that platform's manifest."""
+
+    digest: Digest
+    about: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Where an image departs from its base. at: position, from 0. found: empty where the image has nothing there."""
 
@@ -60,7 +68,8 @@ class Difference:
 class Published:
     """An image that is there, read to its end. is_index: False where one manifest stands under the tag.
 
-    images: a platform each, normalised, in document order. gone: platforms with holes. warnings: odd, but harmless.
+    images: a platform each, normalised, in document order. gone: platforms with holes. attestations: not looked behind.
+    warnings: odd, but harmless.
     """
 
     reference: Reference
@@ -70,6 +79,7 @@ class Published:
     images: tuple[Image, ...]
     gone: tuple[Gone, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    attestations: tuple[Attestation, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -338,6 +348,7 @@ def _dump_observation(seen: Observation | PointerObservation | None) -> dict[str
                 "media_type": seen.media_type,
                 "is_index": seen.is_index,
                 "annotations": dict(seen.annotations),
+                "attestations": [{"digest": one.digest, "about": one.about} for one in seen.attestations],
                 "warnings": seen.warnings,
                 "gone": [{"platform": _parts(one.platform), "digest": one.digest} for one in seen.gone],
                 "images": [
@@ -388,6 +399,10 @@ def _load_any(members: Mapping[str, Any]) -> Observation | PointerObservation:
                 media_type=members["media_type"],
                 is_index=members["is_index"],
                 annotations=members["annotations"],
+                attestations=tuple(
+                    Attestation(digest=parse_digest(one["digest"]), about=parse_digest(one["about"]))
+                    for one in members["attestations"]
+                ),
                 warnings=tuple(members["warnings"]),
                 gone=tuple(
                     Gone(platform=_platform(one["platform"]), digest=parse_digest(one["digest"]))

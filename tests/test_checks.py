@@ -201,7 +201,10 @@ CONFIGURED = base(image("a", history=(LAYER, ENV)))
 
 
 def test_the_check_base_config__is_content_with_the_bases_steps():
-    assert load("test_base_config")(pair(), published(image("ax", history=(LAYER, ENV, LAYER))), CONFIGURED, (AMD,)) is None
+    assert (
+        load("test_base_config")(pair(), published(image("ax", history=(LAYER, ENV, LAYER))), CONFIGURED, (AMD,))
+        is None
+    )
 
 
 def test_the_check_base_config__names_the_step_that_changed():
@@ -224,7 +227,9 @@ def test_the_check_base_config__is_not_asked_where_nothing_can_be_compared():
     assert outcome(NotAsked, check, pair(squashed=True), other, CONFIGURED, (AMD,)) == kept
     assert outcome(NotAsked, check, pair(check_base_config=False), other, CONFIGURED, (AMD,)) == kept
     silent = published(image("ax"))
-    assert outcome(NotAsked, check, pair(), silent, CONFIGURED, (AMD,)) == "the histories do not account for every layer"
+    assert (
+        outcome(NotAsked, check, pair(), silent, CONFIGURED, (AMD,)) == "the histories do not account for every layer"
+    )
 
 
 VERSION = "org.opencontainers.image.version"

@@ -444,7 +444,6 @@ would build and publish {address[1]}/own/tools:gemini-fedora-2.1
         "reference": f"{address[1]}/own/tools:codex-fedora-1.0.0",
         "base": f"{address[1]}/own/bases@{base}",
         "after": None,
-        "after": None,
         "push": False,
     }
     assert not (planned.state / "images").exists()

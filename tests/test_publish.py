@@ -679,7 +679,10 @@ def test_a_push_cut_at_any_request_leaves_the_version_as_it_was(world: World, fa
     layout = world.build(base)
     work = world.work(base, layout)
     with world.client() as client:
-        push(client, replace(work, target=replace(work.target, repository=make_repository(world.server.address, "own/x"))))
+        push(
+            client,
+            replace(work, target=replace(work.target, repository=make_repository(world.server.address, "own/x"))),
+        )
     writes = [one for one in world.seen if one.method in ("PUT", "POST")]
     assert writes[-1].target.endswith("/manifests/codex-fedora-1.0.0")
 

@@ -57,9 +57,17 @@ def carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Jobs, wi
         recipes = Recipes(
             catalogue.settings.label_prefix, FileDigests(place.root / DEFAULT / DIGESTS, now=time.time_ns())
         )
-        worker = _Worker(catalogue.settings, place, client, builders, recipes, wish, progress)
+        worker = _Worker(
+            settings=catalogue.settings,
+            place=place,
+            builders=builders,
+            recipes=recipes,
+            wish=wish,
+            progress=progress,
+        )
         pool = stack.enter_context(_workers(catalogue.settings.build.parallel, place.root / DEFAULT / "images"))
-        receipts = _Floor(pool, worker, client, place, jobs, wish, progress).run()
+        floor = _Floor(pool=pool, worker=worker, client=client, place=place, jobs=jobs, wish=wish, progress=progress)
+        receipts = floor.run()
         recipes.save()
     confirmed = confirm(place.root, receipts, place.environ)
     for one in confirmed:
@@ -74,6 +82,7 @@ class _Floor:
 
     def __init__(
         self,
+        *,
         pool: ThreadPoolExecutor,
         worker: "_Worker",
         client: Client,
@@ -196,9 +205,9 @@ class _Worker:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         place: Place,
-        client: Client,
         builders: Sequence[Builder],
         recipes: Recipes,
         wish: Wish,
@@ -206,7 +215,6 @@ class _Worker:
     ) -> None:
         self._settings = settings
         self._place = place
-        self._client = client
         self._folder = place.root / DEFAULT
         self._builders = builders
         self._recipes = recipes
@@ -231,12 +239,12 @@ class _Worker:
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
                 try_out(
-                    builder,
                     job.target,
                     job.version,
-                    layout,
-                    request.platforms,
-                    lambda line: self._try_told(lines, title, line),
+                    builder=builder,
+                    layout=layout,
+                    platforms=request.platforms,
+                    say=lambda line: self._try_told(lines, title, line),
                 )
             except Failed as error:
                 shutil.rmtree(layout, ignore_errors=True)

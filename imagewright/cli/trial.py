@@ -13,9 +13,10 @@ _SHOWN_LINES = 8
 
 
 def try_out(
-    builder: Builder,
     target: Target,
     version: str,
+    *,
+    builder: Builder,
     layout: Path,
     platforms: tuple[Platform, ...],
     say: Callable[[str], None],
