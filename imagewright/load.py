@@ -37,6 +37,7 @@ from imagewright.settings import (
     VersionsSettings,
 )
 
+OWN_FILE, PROJECT_FILE = "imagewright.toml", "pyproject.toml"
 BUILDERS = ("auto", "buildkit", "docker", "buildah", "copy")
 _NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})
 
@@ -179,17 +180,28 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def _settings_node(root: Path) -> Node:
-    own, project = root / "imagewright.toml", root / "pyproject.toml"
-    if own.is_file():
-        return fields.from_toml(own.read_bytes(), own.name)
-    if project.is_file():
-        tool = fields.from_toml(project.read_bytes(), project.name).value.get("tool")
+    own, project = (file.read_bytes() if file.is_file() else None for file in (root / OWN_FILE, root / PROJECT_FILE))
+    node = settings_in(own, project)
+    if node is None:
+        raise BadCatalogue(
+            f"there are no settings in {root}",
+            remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
+        )
+    return node
+
+
+def settings_in(own: bytes | None, project: bytes | None) -> Node | None:
+    """The settings in `imagewright.toml`, else in `pyproject.toml`, as they stand there; None where there are none.
+
+    own, project: the content of the two files, None where there is none. `BadCatalogue` where one is not TOML.
+    """
+    if own is not None:
+        return fields.from_toml(own, OWN_FILE)
+    if project is not None:
+        tool = fields.from_toml(project, PROJECT_FILE).value.get("tool")
         if tool and isinstance(tool.value, dict) and "imagewright" in tool.value:
             return tool.value["imagewright"]  # type: ignore[no-any-return]
-    raise BadCatalogue(
-        f"there are no settings in {root}",
-        remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
-    )
+    return None
 
 
 def _overridden(node: Node, environ: Mapping[str, str], problems: Problems) -> Node:
