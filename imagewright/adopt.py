@@ -86,7 +86,13 @@ def draft(root: Path, wanted: Wanted, source: Path | None, environ: Mapping[str,
             remarks += left
     elif _is_empty(root):
         pieces += tool_pieces(EXAMPLE)
-    pieces = [*_settings(root, wanted, version, remarks), *_conftest(root), *_ignored(root), *_shipped(pieces), *pieces]
+    pieces = [
+        *_settings(root, wanted, version, remarks),
+        *_conftest(root),
+        *_ignored(root),
+        *_shipped(root, pieces),
+        *pieces,
+    ]
     return _against(root, pieces, remarks, version)
 
 
@@ -110,7 +116,9 @@ def _against(root: Path, pieces: list[Piece], remarks: list[Remark], version: st
 def _refuse_in_the_way(root: Path, path: Path) -> None:
     for folder in path.relative_to(root).parents:
         if (root / folder).exists() and not (root / folder).is_dir():
-            raise Failed(f"{folder} is in the way: a folder of that name is needed", remedy="Move it; nothing was written.")
+            raise Failed(
+                f"{folder} is in the way: a folder of that name is needed", remedy="Move it; nothing was written."
+            )
 
 
 def carry_out(root: Path, made: Draft) -> None:
@@ -173,8 +181,11 @@ def _read(file: Path) -> bytes | None:
 def _settings(root: Path, wanted: Wanted, version: str, remarks: list[Remark]) -> list[Piece]:
     """The settings: a table at the end of `pyproject.toml`, or where that cannot take one, a file of their own."""
     own, project = _read(root / OWN_FILE), _read(root / PROJECT_FILE)
-    if settings_in(own, project) is not None:
-        return []
+    there = settings_in(own, project)
+    if there is not None:
+        if wanted.registry or wanted.repository or wanted.bases:
+            remarks.append(Remark(place=there.place, what="the settings are there: left as they are"))
+        return [Piece(path=PROJECT_FILE if own is None else OWN_FILE, content=(project if own is None else own) or b"")]
     if project is None:
         head = (
             f'[project]\nname = "{_project_name(root)}"\nversion = "0"\nrequires-python = ">=3.11"\n'
@@ -196,7 +207,9 @@ def _settings(root: Path, wanted: Wanted, version: str, remarks: list[Remark]) -
 def _settings_text(wanted: Wanted, table: str) -> str:
     """The settings as TOML. table: the one that they stand in, empty for a file of their own."""
     head, inner = (f"[{table}]\n", f"{table}.bases") if table else ("", "bases")
-    bootstrap = "" if wanted.published else "bootstrap = true   # nothing is published yet; remove this line once it is\n"
+    bootstrap = (
+        "" if wanted.published else "bootstrap = true   # nothing is published yet; remove this line once it is\n"
+    )
     return (
         f"{head}registry = {json.dumps(wanted.registry or 'ghcr.io')}\n"
         f"repository = {json.dumps(wanted.repository)}   # of the images: <tool>-<base>-<version> and -latest are tags here\n"
@@ -264,10 +277,12 @@ def _ignored(root: Path) -> list[Piece]:
     return [Piece(path=_IGNORED, content=gap + lines.encode(), appended=True)]
 
 
-def _shipped(brought: list[Piece]) -> list[Piece]:
-    """The checks and the recipe. Where tools come along whose install.sh is for bash, the recipe runs bash."""
+def _shipped(root: Path, brought: list[Piece]) -> list[Piece]:
+    """The checks and the recipe. Where an install.sh is for bash, the recipe runs bash, which every base must then have."""
     files = shipped()
-    if any(_is_for_bash(one.content) for one in brought if one.path.endswith("/install.sh")):
+    scripts = [one.content for one in brought if one.path.endswith("/install.sh")]
+    scripts += [one.read_bytes() for one in root.glob("tools/*/install.sh") if one.is_file()]
+    if any(_is_for_bash(one) for one in scripts):
         recipe = files[RECIPE[0]]
         files[RECIPE[0]] = recipe.replace(b" sh /recipe/install.sh", b" bash /recipe/install.sh")
     return [Piece(path=path, content=content) for path, content in files.items()]
@@ -306,7 +321,11 @@ def _brought(source: Path) -> tuple[list[Piece], list[Remark]]:
             tool = parse_folder_name(entry.name)
         except BadName as error:
             remarks.append(
-                Remark(place=str(entry), what=f"{error}: not carried over", remedy="Give it a name that can be part of a tag.")
+                Remark(
+                    place=str(entry),
+                    what=f"{error}: not carried over",
+                    remedy="Give it a name that can be part of a tag.",
+                )
             )
             continue
         for path in sorted(entry.rglob("*")):
@@ -326,7 +345,9 @@ def _brought_file(file: Path, path: str, tool: str, remarks: list[Remark]) -> Pi
             content, said = original.converted(content, str(file), tool, TOOL_FIELDS)
             remarks += said
         except BadCatalogue as error:
-            remarks.append(Remark(place=error.where, what=f"{error.reason}: carried over as it is", remedy=f"Mend {path}."))
+            remarks.append(
+                Remark(place=error.where, what=f"{error.reason}: carried over as it is", remedy=f"Mend {path}.")
+            )
     return Piece(path=path, content=content, mode=mode)
 
 
@@ -342,7 +363,9 @@ def _edits(root: Path, made: Draft, version: str) -> Iterator[Remark]:
     for tool in after.tools():
         yield from _tool_edits(after, tool)
     if not after.tools():
-        yield Remark(place="tools/", what="there is no tool", remedy="Make one: `imagewright new tool NAME --npm PACKAGE`.")
+        yield Remark(
+            place="tools/", what="there is no tool", remedy="Make one: `imagewright new tool NAME --npm PACKAGE`."
+        )
 
 
 class _After:
@@ -397,7 +420,11 @@ def _conftest_edits(after: _After) -> Iterator[Remark]:
 def _dependency_edits(after: _After, version: str) -> Iterator[Remark]:
     content = after.content(PROJECT_FILE)
     project = fields.from_toml(content, PROJECT_FILE).value.get("project") if content is not None else None
-    if project is None or not isinstance(project.value, dict) or _names_imagewright(fields.from_toml(content or b"", "")):
+    if (
+        project is None
+        or not isinstance(project.value, dict)
+        or _names_imagewright(fields.from_toml(content or b"", ""))
+    ):
         return
     place = project.value.get("dependencies", project).place
     yield Remark(place=place, what="does not depend on imagewright", remedy=f'Add "{_pin(version)}" to `dependencies`.')
@@ -442,14 +469,20 @@ def _recipe_edits(after: _After, folder: str) -> Iterator[Remark]:
         for name in (b"BASE_IMAGE", b"TOOL_VERSION"):
             if not re.search(rb"^\s*ARG\s+%b\b" % name, own, re.MULTILINE | re.IGNORECASE):
                 line = f"ARG {name.decode()}"
-                yield Remark(place=f"{folder}/Dockerfile", what=f"has no {line}", remedy=f"Add it, and use it: `{line}`.")
+                yield Remark(
+                    place=f"{folder}/Dockerfile", what=f"has no {line}", remedy=f"Add it, and use it: `{line}`."
+                )
         return
     if script is None:
         if not after.has_folder(f"{folder}/rootfs"):
-            yield Remark(place=folder, what="nothing installs the tool", remedy="Add install.sh, Dockerfile or rootfs/.")
+            yield Remark(
+                place=folder, what="nothing installs the tool", remedy="Add install.sh, Dockerfile or rootfs/."
+            )
         return
     if b"TOOL_VERSION" not in script:
-        yield Remark(place=f"{folder}/install.sh", what="installs whatever is newest: TOOL_VERSION is not in it", remedy=pinned)
+        yield Remark(
+            place=f"{folder}/install.sh", what="installs whatever is newest: TOOL_VERSION is not in it", remedy=pinned
+        )
     if b"\r\n" in script:
         what = "has CRLF line ends, which a shell does not run"
         yield Remark(place=f"{folder}/install.sh", what=what, remedy="Write it with LF.")

@@ -155,12 +155,12 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     plan = fields.read(given.get("plan", empty), _PLAN, problems, "plan")
     registries = _registries(given.get("registries", empty), problems)
     registry = top.pop("registry", "ghcr.io")
-    repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
+    repository = _made(registry, top.pop("repository", None), "repository", node, problems)
     bases = _bases(given.get("bases", empty), registry, problems)
     standalone = None
     if "repository" in images:
         host = images.get("registry", registry)
-        standalone = _made(host, images["repository"], "images.repository", node.place, problems)
+        standalone = _made(host, images["repository"], "images.repository", node, problems)
     if top.get("platforms") == ():
         problems.add(node.value["platforms"].place, "platforms: an empty list means that nothing is published")
     problems.refuse("Mend these settings; docs/settings.md lists all of them.")
@@ -182,12 +182,12 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
 def _settings_node(root: Path) -> Node:
     own, project = (file.read_bytes() if file.is_file() else None for file in (root / OWN_FILE, root / PROJECT_FILE))
     node = settings_in(own, project)
-    if node is None:
-        raise BadCatalogue(
-            f"there are no settings in {root}",
-            remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
-        )
-    return node
+    if node is not None:
+        return node
+    raise BadCatalogue(
+        f"there are no settings in {root}",
+        remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
+    )
 
 
 def settings_in(own: bytes | None, project: bytes | None) -> Node | None:
@@ -293,20 +293,22 @@ def _bases(node: Node, registry: str, problems: Problems) -> BasesSettings | Non
     discover = read.get("discover", names is None)
     if not discover and not set(names or ()) - set(exclude):
         problems.add(node.place, "bases: none is left: `names` is empty, or all of it is excluded")
-    repository = _made(read.get("registry", registry), read.get("repository"), "bases.repository", node.place, problems)
+    repository = _made(read.get("registry", registry), read.get("repository"), "bases.repository", node, problems)
     if repository is None:
         return None
     return BasesSettings(repository=repository, discover=discover, names=names or (), exclude=exclude, single=single)
 
 
-def _made(host: str, name: str | None, field: str, place: str, problems: Problems) -> Repository | None:
+def _made(host: str, name: str | None, field: str, node: Node, problems: Problems) -> Repository | None:
+    """The repository that a table names; None where it names none, which is a mistake of its own."""
     if name is None:
-        problems.add(place, f"{field}: is not set")
+        if "repository" not in node.value:
+            problems.add(node.place, f"{field}: is not set")
         return None
     try:
         return make_repository(host, name)
     except BadName as error:
-        problems.add(place, f"{field}: {error}")
+        problems.add(node.place, f"{field}: {error}")
         return None
 
 

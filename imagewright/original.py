@@ -30,6 +30,9 @@ _VARIABLES = {
 }
 """Name in `config.yaml` and in the environment → our setting. The shorter names are the older ones."""
 
+_NEEDLESS = ("AICAGE_IMAGE_REGISTRY_API_URL", "AICAGE_IMAGE_REGISTRY_API_TOKEN_URL")
+_LOOK = "See in imagewright's docs/settings.md whether something says it."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
@@ -73,9 +76,14 @@ def converted(content: bytes, file: str, tool: str, ours: Collection[str]) -> tu
         if name in ours:
             made += lines[start:end]
         elif replacement and replacement.partition(":")[0] not in node.value:
-            made += [replacement, *(line for line in lines[start + 1 : end] if line.startswith("#") or not line.strip())]
+            made += [
+                replacement,
+                *(line for line in lines[start + 1 : end] if line.startswith("#") or not line.strip()),
+            ]
             if name == _PATH and not _names_a_program(member.value):
-                remarks.append(Remark(place=member.place, what=f"{name} names no program; now `{replacement}`"))
+                remarks.append(
+                    Remark(place=member.place, what=f"{name} names no program, so the command is the folder's name")
+                )
         else:
             made += [f"# {line}" if line.strip() else line for line in lines[start:end]]
             remarks.append(_not_ours(name, member, replacement))
@@ -86,7 +94,7 @@ def _not_ours(name: str, member: Node, replacement: str) -> Remark:
     if replacement:
         what = f"{name}: {replacement.partition(':')[0]} is there too and stays; now a comment"
         return Remark(place=member.place, what=what)
-    remedy = _HINTS.get(name, "See whether a field of ours says it; docs/settings.md of imagewright lists them.")
+    remedy = _HINTS.get(name, _LOOK)
     return Remark(place=member.place, what=f"{name}: not a field of ours, now a comment", remedy=remedy)
 
 
@@ -127,14 +135,10 @@ def old_settings(config: bytes | None, file: str, environ: Mapping[str, str]) ->
         key = _VARIABLES.get(name, "")
         if key and isinstance(member.value, str):
             made[key] = member.value
+        elif name in _NEEDLESS:
+            remarks.append(Remark(place=member.place, what=f"{name}: not needed, the registry says it"))
         else:
-            remarks.append(
-                Remark(
-                    place=member.place,
-                    what=f"{name}: not carried over",
-                    remedy="See whether a setting of ours says it; docs/settings.md of imagewright lists them.",
-                )
-            )
+            remarks.append(Remark(place=member.place, what=f"{name}: not carried over", remedy=_LOOK))
     for name, key in reversed(_VARIABLES.items()):
         if environ.get(name):
             made[key] = environ[name]

@@ -13,7 +13,7 @@ UNWRITTEN = b"is not written yet"
 """What a script of a skeleton says until somebody has written it."""
 
 _GRAMMARS: Mapping[Kind, tuple[str, str]] = {
-    "npm": (r"(?:@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*", "a package, e.g. @openai/codex"),
+    "npm": (r"(?:@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*", "a package, e.g. @openai/codex"),
     "pypi": (r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", "a package, e.g. aider-chat"),
     "github": (r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", "a repository, e.g. block/goose"),
 }

@@ -188,7 +188,6 @@ plain = true
         for one in [
             "1: registri: not a known field. Did you mean 'registry'?",
             f"2: repository: 'Own/Tools' is not a repository: {words}",
-            "1: repository: is not set",
             "3: platforms: an empty list means that nothing is published",
             "4: builder: one of auto, buildkit, docker, buildah, copy is expected",
             "5: label-prefix: a domain or a word is expected, e.g. imagewright or org.example",

@@ -1,6 +1,7 @@
 """`imagewright init`."""
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -74,16 +75,24 @@ def show(made: Draft, *, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{would}{verb} {f'{folder}/: ' if folder else ''}{names}")
     if not made.pieces:
         click.echo("nothing to write: all of it is there")
-    for one in made.remarks:
-        click.echo(f"{one.place}: {one.what}")
+    for places, one in _alike(made.remarks):
+        click.echo(f"{places}: {one.what}")
         if one.remedy:
             click.echo(f"    {one.remedy}")
     if made.edits:
-        click.echo("\nTo do, in this order:" if len(made.edits) > 1 else "\nTo do:")
-    for at, one in enumerate(made.edits, 1):
-        click.echo(f"{at:>3}. {one.place}: {one.what}")
+        click.echo("\nTo do:")
+    for at, (places, one) in enumerate(_alike(made.edits), 1):
+        click.echo(f"{at:>3}. {places}: {one.what}")
         click.echo(f"     {one.remedy}")
     click.echo("\nThen: pytest checks/" if made.edits else "\nNext: pytest checks/")
+
+
+def _alike(remarks: Sequence[Remark]) -> list[tuple[str, Remark]]:
+    """Remarks that say the same of several places become one, with all the places: twenty tools may have one mistake."""
+    groups: dict[tuple[str, str], list[Remark]] = {}
+    for one in remarks:
+        groups.setdefault((one.what, one.remedy), []).append(one)
+    return [(", ".join(one.place for one in group), group[0]) for group in groups.values()]
 
 
 def _members(remark: Remark) -> dict[str, str]:
