@@ -3,41 +3,28 @@
 A draft is made by reading only. Carrying it out adds files, and lines to the end of three; nothing is overwritten.
 """
 
-import ast
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
-from imagewright import fields, original
+from imagewright import original
+from imagewright.edits import CONFTEST, PLUGIN, edits, is_for_bash, parses, pin, plugins_line, tool_edits
 from imagewright.errors import BadCatalogue, Failed, Usage
-from imagewright.fields import Node
 from imagewright.files import append_whole, write_atomically
 from imagewright.load import OWN_FILE, PROJECT_FILE, TOOL_FIELDS, settings_in
 from imagewright.names import BadName, parse_folder_name
 from imagewright.original import Remark
 from imagewright.shipped import RECIPE, shipped
-from imagewright.skeletons import UNWRITTEN, Kind, skeleton
+from imagewright.skeletons import Kind, skeleton
 from imagewright.state import DEFAULT
 
-PLUGIN = "imagewright.pytest_plugin"
 EXAMPLE = "example"
-_CONFTEST, _IGNORED = "conftest.py", ".gitignore"
+_IGNORED = ".gitignore"
 _IGNORED_LINES = (f"{DEFAULT}/", ".venv/")
-_REMEDIES = {
-    "version.sh": "Let it print the version: one line on stdout, nothing else.",
-    "install.sh": "Let it install exactly $TOOL_VERSION.",
-}
-_SETTINGS_EDITS = {
-    "repository": "Name the repository that the images are published to.",
-    "bases.repository": "Name the repository that has the bases.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +97,7 @@ def _against(root: Path, pieces: list[Piece], remarks: list[Remark], version: st
             other = f"the one of imagewright {version}" if piece.path in ours else "what would be written"
             remarks.append(Remark(place=piece.path, what=f"is not {other}: left as it is"))
     made = Draft(pieces=tuple(written), kept=tuple(kept), remarks=tuple(remarks))
-    return replace(made, edits=tuple(_edits(root, made, version)))
+    return replace(made, edits=tuple(edits(_After(root, made), version)))
 
 
 def _refuse_in_the_way(root: Path, path: Path) -> None:
@@ -155,7 +142,7 @@ def new_tool(root: Path, name: str, kind: Kind | None, source: str) -> Draft:
     made = Draft(pieces=tuple(tool_pieces(name, kind, source)))
     for piece in made.pieces:
         _refuse_in_the_way(root, root / piece.path)
-    return replace(made, edits=tuple(_tool_edits(_After(root, made), name)))
+    return replace(made, edits=tuple(tool_edits(_After(root, made), name)))
 
 
 def tool_pieces(name: str, kind: Kind | None = None, source: str = "") -> list[Piece]:
@@ -164,6 +151,31 @@ def tool_pieces(name: str, kind: Kind | None = None, source: str = "") -> list[P
         Piece(path=f"tools/{name}/{file}", content=text.encode(), mode=0o755 if file.endswith(".sh") else 0o644)
         for file, text in skeleton(name, kind, source).items()
     ]
+
+
+class _After:
+    """The project as it will be."""
+
+    def __init__(self, root: Path, made: Draft) -> None:
+        self._root = root
+        self._pieces = {one.path: one for one in made.pieces}
+
+    def content(self, path: str) -> bytes | None:
+        """Of a file, None where there is none."""
+        piece, there = self._pieces.get(path), _read(self._root / path)
+        if piece is None:
+            return there
+        return (there or b"") + piece.content if piece.appended else piece.content
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there is a folder."""
+        return (self._root / path).is_dir() or any(one.startswith(f"{path}/") for one in self._pieces)
+
+    def tools(self) -> list[str]:
+        """The names of the folders in `tools/`."""
+        folder = self._root / "tools"
+        there = {one.name for one in folder.iterdir() if one.is_dir()} if folder.is_dir() else set()
+        return sorted(there | {path.split("/")[1] for path in self._pieces if re.match(r"tools/[^/]+/", path)})
 
 
 def _is_empty(root: Path) -> bool:
@@ -189,7 +201,7 @@ def _settings(root: Path, wanted: Wanted, version: str, remarks: list[Remark]) -
     if project is None:
         head = (
             f'[project]\nname = "{_project_name(root)}"\nversion = "0"\nrequires-python = ">=3.11"\n'
-            f'dependencies = ["{_pin(version)}"]\n\n'
+            f'dependencies = ["{pin(version)}"]\n\n'
         )
         return [Piece(path=PROJECT_FILE, content=(head + _settings_text(wanted, "tool.imagewright")).encode())]
     text = _settings_text(wanted, "tool.imagewright")
@@ -229,40 +241,14 @@ def _project_name(root: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-") or "images"
 
 
-def _pin(version: str) -> str:
-    return f"imagewright=={version}"
-
-
 def _conftest(root: Path) -> list[Piece]:
     line = f'pytest_plugins = ["{PLUGIN}"]\n'
-    content = _read(root / _CONFTEST)
+    content = _read(root / CONFTEST)
     if content is None:
-        return [Piece(path=_CONFTEST, content=line.encode())]
-    if _plugins_line(content) is None and _parses(content):
-        return [Piece(path=_CONFTEST, content=_added(content, line), appended=True)]
-    return [Piece(path=_CONFTEST, content=content)]
-
-
-def _parses(content: bytes) -> bool:
-    try:
-        ast.parse(content)
-    except (SyntaxError, ValueError):  # a person's file, half edited
-        return False
-    return True
-
-
-def _plugins_line(content: bytes) -> int | None:
-    """The line on which a conftest.py names plugins; None where it does not, or is not Python."""
-    if not _parses(content):
-        return None
-    found = (one for one in ast.walk(ast.parse(content)) if isinstance(one, ast.Name) and one.id == "pytest_plugins")
-    return next((one.lineno for one in found), None)
-
-
-def loads_the_plugin(conftest: bytes) -> bool:
-    """Whether a conftest.py names the plugin of imagewright."""
-    line = _plugins_line(conftest)
-    return line is not None and PLUGIN.encode() in conftest
+        return [Piece(path=CONFTEST, content=line.encode())]
+    if plugins_line(content) is None and parses(content):
+        return [Piece(path=CONFTEST, content=_added(content, line), appended=True)]
+    return [Piece(path=CONFTEST, content=content)]
 
 
 def _ignored(root: Path) -> list[Piece]:
@@ -282,14 +268,10 @@ def _shipped(root: Path, brought: list[Piece]) -> list[Piece]:
     files = shipped()
     scripts = [one.content for one in brought if one.path.endswith("/install.sh")]
     scripts += [one.read_bytes() for one in root.glob("tools/*/install.sh") if one.is_file()]
-    if any(_is_for_bash(one) for one in scripts):
+    if any(is_for_bash(one) for one in scripts):
         recipe = files[RECIPE[0]]
         files[RECIPE[0]] = recipe.replace(b" sh /recipe/install.sh", b" bash /recipe/install.sh")
     return [Piece(path=path, content=content) for path, content in files.items()]
-
-
-def _is_for_bash(script: bytes) -> bool:
-    return b"bash" in script.partition(b"\n")[0] and script.startswith(b"#!")
 
 
 # Tools of the earlier layout
@@ -349,147 +331,3 @@ def _brought_file(file: Path, path: str, tool: str, remarks: list[Remark]) -> Pi
                 Remark(place=error.where, what=f"{error.reason}: carried over as it is", remedy=f"Mend {path}.")
             )
     return Piece(path=path, content=content, mode=mode)
-
-
-# What is left for a person
-
-
-def _edits(root: Path, made: Draft, version: str) -> Iterator[Remark]:
-    """What stands between the project, once the draft is carried out, and checks that say something true."""
-    after = _After(root, made)
-    yield from _settings_edits(after)
-    yield from _conftest_edits(after)
-    yield from _dependency_edits(after, version)
-    for tool in after.tools():
-        yield from _tool_edits(after, tool)
-    if not after.tools():
-        yield Remark(
-            place="tools/", what="there is no tool", remedy="Make one: `imagewright new tool NAME --npm PACKAGE`."
-        )
-
-
-class _After:
-    """The project as it will be."""
-
-    def __init__(self, root: Path, made: Draft) -> None:
-        self._root = root
-        self._pieces = {one.path: one for one in made.pieces}
-
-    def content(self, path: str) -> bytes | None:
-        """Of a file, None where there is none."""
-        piece, there = self._pieces.get(path), _read(self._root / path)
-        if piece is None:
-            return there
-        return (there or b"") + piece.content if piece.appended else piece.content
-
-    def has_folder(self, path: str) -> bool:
-        """Whether there is a folder."""
-        return (self._root / path).is_dir() or any(one.startswith(f"{path}/") for one in self._pieces)
-
-    def tools(self) -> list[str]:
-        """The names of the folders in `tools/`."""
-        folder = self._root / "tools"
-        there = {one.name for one in folder.iterdir() if one.is_dir()} if folder.is_dir() else set()
-        return sorted(there | {path.split("/")[1] for path in self._pieces if re.match(r"tools/[^/]+/", path)})
-
-
-def _settings_edits(after: _After) -> Iterator[Remark]:
-    node = settings_in(after.content(OWN_FILE), after.content(PROJECT_FILE))
-    if node is None or not isinstance(node.value, dict):  # whoever loads them says so
-        return
-    bases = node.value.get("bases", Node({}, node.place))
-    tables = {"repository": node, "bases.repository": bases}
-    for key, remedy in _SETTINGS_EDITS.items():
-        table = tables[key]
-        members = table.value if isinstance(table.value, dict) else {}
-        value = members.get("repository", Node("", table.place))
-        if value.value == "":
-            yield Remark(place=value.place, what=f"{key} is empty", remedy=remedy)
-
-
-def _conftest_edits(after: _After) -> Iterator[Remark]:
-    content = after.content(_CONFTEST) or b""
-    if loads_the_plugin(content):
-        return
-    line = _plugins_line(content)
-    place = f"{_CONFTEST}:{line}" if line else _CONFTEST
-    what = "names other plugins" if line else "is not Python, so nothing was added"
-    yield Remark(place=place, what=what, remedy=f'Add "{PLUGIN}" to pytest_plugins.')
-
-
-def _dependency_edits(after: _After, version: str) -> Iterator[Remark]:
-    content = after.content(PROJECT_FILE)
-    project = fields.from_toml(content, PROJECT_FILE).value.get("project") if content is not None else None
-    if (
-        project is None
-        or not isinstance(project.value, dict)
-        or _names_imagewright(fields.from_toml(content or b"", ""))
-    ):
-        return
-    place = project.value.get("dependencies", project).place
-    yield Remark(place=place, what="does not depend on imagewright", remedy=f'Add "{_pin(version)}" to `dependencies`.')
-
-
-def _names_imagewright(node: Node) -> bool:
-    """Whether a requirement anywhere in a document is one of imagewright: dependencies have several places to be in."""
-    if isinstance(node.value, dict):
-        return any(_names_imagewright(one) for one in node.value.values())
-    if isinstance(node.value, list):
-        return any(_names_imagewright(one) for one in node.value)
-    try:
-        return isinstance(node.value, str) and canonicalize_name(Requirement(node.value).name) == "imagewright"
-    except InvalidRequirement:
-        return False
-
-
-def _tool_edits(after: _After, tool: str) -> Iterator[Remark]:
-    folder = f"tools/{tool}"
-    try:
-        parse_folder_name(tool)
-    except BadName as error:
-        yield Remark(place=folder, what=str(error), remedy="Give it a name that can be part of a tag.")
-        return
-    yield from original.old_fields(after.content(f"{folder}/tool.yaml") or b"", f"{folder}/tool.yaml", tool)
-    for script in ("version.sh", "install.sh"):
-        content = after.content(f"{folder}/{script}")
-        if content is not None and UNWRITTEN in content:
-            line = content.partition(UNWRITTEN)[0].count(b"\n") + 1
-            yield Remark(place=f"{folder}/{script}:{line}", what="is not written yet", remedy=_REMEDIES[script])
-    if after.content(f"{folder}/version.sh") is None:
-        what = "there is no version.sh: the tool is unknown until one prints its version"
-        yield Remark(place=folder, what=what, remedy=_REMEDIES["version.sh"])
-    yield from _recipe_edits(after, folder)
-
-
-def _recipe_edits(after: _After, folder: str) -> Iterator[Remark]:
-    """What keeps the version of the tag out of the image."""
-    own, script = after.content(f"{folder}/Dockerfile"), after.content(f"{folder}/install.sh")
-    pinned = "Install exactly $TOOL_VERSION, so that an image holds the version in its tag."
-    if own is not None:
-        for name in (b"BASE_IMAGE", b"TOOL_VERSION"):
-            if not re.search(rb"^\s*ARG\s+%b\b" % name, own, re.MULTILINE | re.IGNORECASE):
-                line = f"ARG {name.decode()}"
-                yield Remark(
-                    place=f"{folder}/Dockerfile", what=f"has no {line}", remedy=f"Add it, and use it: `{line}`."
-                )
-        return
-    if script is None:
-        if not after.has_folder(f"{folder}/rootfs"):
-            yield Remark(
-                place=folder, what="nothing installs the tool", remedy="Add install.sh, Dockerfile or rootfs/."
-            )
-        return
-    if b"TOOL_VERSION" not in script:
-        yield Remark(
-            place=f"{folder}/install.sh", what="installs whatever is newest: TOOL_VERSION is not in it", remedy=pinned
-        )
-    if b"\r\n" in script:
-        what = "has CRLF line ends, which a shell does not run"
-        yield Remark(place=f"{folder}/install.sh", what=what, remedy="Write it with LF.")
-    recipe = after.content(RECIPE[0]) or b""
-    if _is_for_bash(script) and b" sh /recipe/install.sh" in recipe:
-        yield Remark(
-            place=f"{folder}/install.sh:1",
-            what=f"is for bash, and {RECIPE[0]} runs it with sh",
-            remedy="Write it for sh, or let the recipe run bash.",
-        )

@@ -55,6 +55,14 @@ class Asked:
     said: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The builder that would build, empty for none. passed_over: why each that would have come before it cannot."""
+
+    name: str = ""
+    passed_over: tuple[str, ...] = ()
+
+
 def ready(findings: Iterable[Finding]) -> bool:
     """Whether `pytest checks/` can run here."""
     return all(one.state is not State.PROBLEM for one in findings)
@@ -143,22 +151,26 @@ def docker(client: Asked, daemon: Asked, buildx: Asked) -> Finding:
     return Finding(subject="docker", state=state, found=f"{client.said} ({client.place})", details=details)
 
 
-def builder(setting: str, taken: str, passed_over: Sequence[str], *, starts: bool) -> Finding:
-    """Which builder would build. taken: its name, empty for none. passed_over: why each before it would not.
+def builder(setting: str, chosen: Chosen | None, *, starts: bool) -> Finding:
+    """Which builder would build. chosen: None where the builders did not say in time.
 
     starts: BuildKit is not running, and can be started for the occasion.
     """
     subject = "builder"
-    if starts and taken != "buildkit":
+    if starts and (chosen is None or chosen.name != "buildkit"):
         found = f"`{setting}` takes buildkit, and starts a buildkitd for the occasion"
         return Finding(subject=subject, state=State.OK, found=found)
-    if taken:
-        return Finding(subject=subject, state=State.OK, found=f"`{setting}` takes {taken}", details=tuple(passed_over))
+    if chosen is None:
+        found = f"the builders did not say in time which of them `{setting}` takes"
+        return Finding(subject=subject, state=State.NOTE, found=found)
+    if chosen.name:
+        found = f"`{setting}` takes {chosen.name}"
+        return Finding(subject=subject, state=State.OK, found=found, details=chosen.passed_over)
     return Finding(
         subject=subject,
         state=State.NOTE,
         found=f"`{setting}` finds none: nothing can be built here",
-        details=tuple(passed_over),
+        details=chosen.passed_over,
         remedy="Install BuildKit, docker or buildah; checks need none of them.",
     )
 

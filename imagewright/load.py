@@ -186,7 +186,8 @@ def _settings_node(root: Path) -> Node:
         return node
     raise BadCatalogue(
         f"there are no settings in {root}",
-        remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
+        remedy="Make a project of it with `imagewright init`, or add [tool.imagewright] to pyproject.toml: at least "
+        "`repository`, and `repository` of [tool.imagewright.bases].",
     )
 
 

@@ -127,7 +127,7 @@ bootstrap = true   # nothing is published yet; remove this line once it is
 
 [tool.imagewright.bases]
 repository = ""   # of the bases: its tags <base>-latest are the bases
-"""
+""".replace("@", version("imagewright"))
     )
     assert (empty / "conftest.py").read_text() == 'pytest_plugins = ["imagewright.pytest_plugin"]\n'
     assert (empty / ".gitignore").read_text() == ".imagewright/\n.venv/\n"

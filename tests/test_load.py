@@ -150,8 +150,8 @@ def test_a_project_without_settings_is_refused(tmp_path, content):
     if content is not None:
         project(tmp_path, content, "pyproject.toml")
     assert refusal(load_settings, tmp_path, {}) == (
-        f"there are no settings in {tmp_path}\n  Add [tool.imagewright] to pyproject.toml: at least `repository`, "
-        "and `repository` of [tool.imagewright.bases]."
+        f"there are no settings in {tmp_path}\n  Make a project of it with `imagewright init`, or add [tool.imagewright] to "
+        "pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases]."
     )
 
 

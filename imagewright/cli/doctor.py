@@ -17,13 +17,13 @@ import requests
 
 from imagewright import doctor as judge
 from imagewright import process, suite
-from imagewright.adopt import loads_the_plugin
 from imagewright.builders import BuildRequest, choose
 from imagewright.builders.buildkit import DEFAULT_ADDRESS
 from imagewright.catalogue import Catalogue
 from imagewright.cli import Place
 from imagewright.cli.engines import engines
 from imagewright.doctor import Asked, Finding, State
+from imagewright.edits import CONFTEST, loads_the_plugin
 from imagewright.errors import BadCatalogue, BuildFailed
 from imagewright.load import OWN_FILE, PROJECT_FILE, load_catalogue
 from imagewright.names import Digest, is_loopback, shown
@@ -106,9 +106,9 @@ def _findings(place: Place, catalogue: Catalogue | None, problem: str) -> list[F
         judge.program("podman", asked["podman"], ""),
     ]
     if catalogue:
-        taken, passed_over = _result(choices[0], ("", (_late(),)))
         starts = _starts_buildkitd(catalogue, place, asked)
-        found.append(judge.builder(catalogue.settings.builder, taken, passed_over, starts=starts))
+        choice = _result(choices[0], None)
+        found.append(judge.builder(catalogue.settings.builder, choice, starts=starts))
         found += judge.emulation(catalogue.settings.platforms, platform.machine(), _handlers())
     return found
 
@@ -162,7 +162,7 @@ def _registry(host: str, place: Place, settings: Settings) -> int | str:
             return str(error)
 
 
-def _choose(catalogue: Catalogue, place: Place) -> tuple[str, tuple[str, ...]]:
+def _choose(catalogue: Catalogue, place: Place) -> judge.Chosen | None:
     """The builder that would build a tool with a Dockerfile, if there is one; why not those before it."""
     settings = catalogue.settings
     tool = next((one for one in catalogue.tools if one.dockerfile), catalogue.tools[0])
@@ -185,8 +185,8 @@ def _choose(catalogue: Catalogue, place: Place) -> tuple[str, tuple[str, ...]]:
                 choice = choose(settings.builder, builders, request)
             except BuildFailed as error:
                 first, *reasons = error.reason.splitlines()
-                return "", tuple(reasons) or (first,)
-    return choice.builder.name, choice.passed_over
+                return judge.Chosen(passed_over=tuple(reasons) or (first,))
+    return judge.Chosen(name=choice.builder.name, passed_over=choice.passed_over)
 
 
 def _starts_buildkitd(catalogue: Catalogue, place: Place, asked: Mapping[str, Asked]) -> bool:
@@ -229,7 +229,7 @@ def _project(place: Place, catalogue: Catalogue | None, problem: str) -> Finding
 
 
 def _checks(place: Place) -> Finding:
-    conftest = place.root / "conftest.py"
+    conftest = place.root / CONFTEST
     loaded = conftest.is_file() and loads_the_plugin(conftest.read_bytes())
     try:
         return judge.checks(len(suite.promises(place.root)), loaded)
