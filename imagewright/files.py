@@ -1,12 +1,13 @@
 """Files that are replaced as a whole: a reader, a crash or a full disk never leaves half of one."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> os.stat_result:
-    """Replaces the file at `path` with `content`: written beside, flushed to disk, renamed.
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> os.stat_result:
+    """Replaces the file at `path` with `content`: written beside, flushed to disk, renamed. mode: its permissions.
 
     The new file's stat. OSError where that fails; then the old file is untouched.
     """
@@ -16,10 +17,27 @@ def write_atomically(path: Path, content: bytes) -> os.stat_result:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), mode)
             written = os.fstat(file.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
     return written
+
+
+def append_whole(path: Path, content: bytes) -> None:
+    """Adds `content` to the end of the file at `path`, which stays the file that it is: its links, owner and mode.
+
+    OSError where that fails; then the file is as it was.
+    """
+    with path.open("r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            written = file.write(content)
+            os.fsync(file.fileno())
+            if written != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(size)
+            raise

@@ -42,6 +42,7 @@ from imagewright.settings import (
 )
 
 TOOLS, IMAGES = "tools", "images"
+OWN_FILE, PROJECT_FILE = "imagewright.toml", "pyproject.toml"
 BUILDERS = ("auto", "buildkit", "docker", "buildah", "copy")
 _NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})
 
@@ -164,12 +165,12 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     standalone = None
     if "repository" in images:
         host = images.get("registry", registry)
-        standalone = _made(host, images["repository"], "images.repository", node.place, problems)
+        standalone = _made(host, images["repository"], "images.repository", node, problems)
     if standalone and "repository" not in top and "bases" not in given:
         # Standalone images alone: no pairs, so no bases either.
         repository, bases = standalone, BasesSettings(repository=standalone, discover=False)
     else:
-        repository = _made(registry, top.pop("repository", None), "repository", node.place, problems)
+        repository = _made(registry, top.pop("repository", None), "repository", node, problems)
         bases = _bases(given.get("bases", empty), registry, problems)
     if top.get("platforms") == ():
         problems.add(node.value["platforms"].place, "platforms: an empty list means that nothing is published")
@@ -190,17 +191,29 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def _settings_node(root: Path) -> Node:
-    own, project = root / "imagewright.toml", root / "pyproject.toml"
-    if own.is_file():
-        return fields.from_toml(own.read_bytes(), own.name)
-    if project.is_file():
-        tool = fields.from_toml(project.read_bytes(), project.name).value.get("tool")
-        if tool and isinstance(tool.value, dict) and "imagewright" in tool.value:
-            return tool.value["imagewright"]  # type: ignore[no-any-return]
+    own, project = (file.read_bytes() if file.is_file() else None for file in (root / OWN_FILE, root / PROJECT_FILE))
+    node = settings_in(own, project)
+    if node is not None:
+        return node
     raise BadCatalogue(
         f"there are no settings in {root}",
-        remedy="Add [tool.imagewright] to pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases].",
+        remedy="Make a project of it with `imagewright init`, or add [tool.imagewright] to pyproject.toml: at least "
+        "`repository`, and `repository` of [tool.imagewright.bases].",
     )
+
+
+def settings_in(own: bytes | None, project: bytes | None) -> Node | None:
+    """The settings in `imagewright.toml`, else in `pyproject.toml`, as they stand there; None where there are none.
+
+    own, project: the content of the two files, None where there is none. `BadCatalogue` where one is not TOML.
+    """
+    if own is not None:
+        return fields.from_toml(own, OWN_FILE)
+    if project is not None:
+        tool = fields.from_toml(project, PROJECT_FILE).value.get("tool")
+        if tool and isinstance(tool.value, dict) and "imagewright" in tool.value:
+            return tool.value["imagewright"]  # type: ignore[no-any-return]
+    return None
 
 
 def _overridden(node: Node, environ: Mapping[str, str], problems: Problems) -> Node:
@@ -292,20 +305,22 @@ def _bases(node: Node, registry: str, problems: Problems) -> BasesSettings | Non
     discover = read.get("discover", names is None)
     if not discover and not set(names or ()) - set(exclude):
         problems.add(node.place, "bases: none is left: `names` is empty, or all of it is excluded")
-    repository = _made(read.get("registry", registry), read.get("repository"), "bases.repository", node.place, problems)
+    repository = _made(read.get("registry", registry), read.get("repository"), "bases.repository", node, problems)
     if repository is None:
         return None
     return BasesSettings(repository=repository, discover=discover, names=names or (), exclude=exclude, single=single)
 
 
-def _made(host: str, name: str | None, field: str, place: str, problems: Problems) -> Repository | None:
+def _made(host: str, name: str | None, field: str, node: Node, problems: Problems) -> Repository | None:
+    """The repository that a table names; None where it names none, which is a mistake of its own."""
     if name is None:
-        problems.add(place, f"{field}: is not set")
+        if "repository" not in node.value:
+            problems.add(node.place, f"{field}: is not set")
         return None
     try:
         return make_repository(host, name)
     except BadName as error:
-        problems.add(place, f"{field}: {error}")
+        problems.add(node.place, f"{field}: {error}")
         return None
 
 

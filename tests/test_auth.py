@@ -278,6 +278,17 @@ def test_a_helper_that_hangs_does_so_once_and_for_a_limited_time(home: Home) -> 
     assert home.asked() == ["get r.example"]
 
 
+def test_where_a_credential_would_come_from_is_told_without_asking_a_helper(home: Home) -> None:
+    home.helper("vault", ANSWERS)
+    home.auth_file({"credHelpers": {"r.example": "vault"}})
+    home.auth_file({"auths": {"r.example": login("r"), "s.example/a": login("s")}})
+    credentials = Credentials(home.surroundings)
+    told = {host: credentials.source(host, "a/b") for host in ("r.example", "s.example", "t.example")}
+    first, second = home.files
+    assert told == {"r.example": f"{first}, by docker-credential-vault", "s.example": second, "t.example": ""}
+    assert home.asked() == []
+
+
 def test_credentials_do_not_print_themselves(home: Home) -> None:
     home.auth_file({"auths": {"r.example": login("canary")}})
     credentials = Credentials(home.surroundings)

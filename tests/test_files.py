@@ -3,12 +3,13 @@
 import resource
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagewright.files import write_atomically
+from imagewright.files import append_whole, write_atomically
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -85,3 +86,25 @@ def test_a_reader_never_sees_half_of_a_file(tmp_path):
     thread.join()
     assert {len(one) for one in seen} == {9999}
     assert all(len(set(one)) == 1 for one in seen)
+
+
+def test_adding_to_a_file_keeps_its_links_and_mode(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"a\n")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    append_whole(link, b"b\n")
+    assert (real.read_bytes(), real.stat().st_mode & 0o777, link.is_symlink()) == (b"a\nb\n", 0o600, True)
+
+
+def test_a_file_that_cannot_take_all_of_it_takes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a\n")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, before[1]))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            append_whole(file, b"too much")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.read_bytes() == b"a\n"

@@ -150,8 +150,8 @@ def test_a_project_without_settings_is_refused(tmp_path, content):
     if content is not None:
         project(tmp_path, content, "pyproject.toml")
     assert refusal(load_settings, tmp_path, {}) == (
-        f"there are no settings in {tmp_path}\n  Add [tool.imagewright] to pyproject.toml: at least `repository`, "
-        "and `repository` of [tool.imagewright.bases]."
+        f"there are no settings in {tmp_path}\n  Make a project of it with `imagewright init`, or add [tool.imagewright] to "
+        "pyproject.toml: at least `repository`, and `repository` of [tool.imagewright.bases]."
     )
 
 
@@ -188,7 +188,6 @@ plain = true
         for one in [
             "1: registri: not a known field. Did you mean 'registry'?",
             f"2: repository: 'Own/Tools' is not a repository: {words}",
-            "1: repository: is not set",
             "3: platforms: an empty list means that nothing is published",
             "4: builder: one of auto, buildkit, docker, buildah, copy is expected",
             "5: label-prefix: a domain or a word is expected, e.g. imagewright or org.example",

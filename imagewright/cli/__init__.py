@@ -17,6 +17,9 @@ import click
 from imagewright.errors import Exit, ImagewrightError
 
 VERBS = {
+    "init": "Make a project of this folder.",
+    "new": "Make a new tool.",
+    "doctor": "Say what is installed and reachable here.",
     "versions": "Read the version of every tool.",
     "plan": "Turn a report into builds.",
     "build": "Build what a plan asks for, or one pair, here.",

@@ -9,8 +9,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -69,6 +69,15 @@ def realm_is_declared(realm: str, host: str, settings: HostSettings) -> bool:
     return there.netloc in declared and (there.scheme == "https" or settings.plain_http)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a credential is, or a helper that may have one."""
+
+    file: str
+    basic: str = field(default="", repr=False)
+    helper: str = ""
+
+
 class Credentials:
     """Credentials by host and repository, read once each. Never printed: it has no representation.
 
@@ -90,18 +99,32 @@ class Credentials:
                 self._found[key] = self._look(host, repository)
             return self._found[key]
 
+    def source(self, host: str, repository: str) -> str:
+        """Where the credential would come from, without asking any helper: a file, and its helper; empty for nowhere."""
+        first = next(self._places(host, repository), None)
+        if first is None:
+            return ""
+        return f"{first.file}, by docker-credential-{first.helper}" if first.helper else first.file
+
     def _look(self, host: str, repository: str) -> str | None:
+        for place in self._places(host, repository):
+            if secret := place.basic or self._from_helper(place.helper, _keys(host, "")[-1]):
+                return secret
+        return None
+
+    def _places(self, host: str, repository: str) -> Iterator[_Place]:
+        """Where a credential stands or may stand, the first that has one counts."""
         for file in self._surroundings.auth_files:
             config = _read_auth_file(Path(file))
             entries, helpers = _member(config, "auths"), _member(config, "credHelpers")
             for key in _keys(host, repository):
                 entry = entries.get(key)
                 if isinstance(entry, dict) and isinstance(entry.get("auth"), str) and entry["auth"]:
-                    return str(entry["auth"])
+                    yield _Place(file, basic=str(entry["auth"]))
+                    break
             helper = next((helpers[key] for key in _keys(host, "") if key in helpers), config.get("credsStore"))
-            if helper and (secret := self._from_helper(str(helper), _keys(host, "")[-1])):
-                return secret
-        return None
+            if helper:
+                yield _Place(file, helper=str(helper))
 
     def _from_helper(self, suffix: str, server: str) -> str | None:
         """What a helper says, asked once: one that hangs must not do so for every repository."""

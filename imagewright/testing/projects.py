@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-CHECKS = Path(__file__).parents[2] / "checks"
+from imagewright.shipped import CHECKS
 
 
 def make_project(

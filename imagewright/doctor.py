@@ -1,0 +1,265 @@
+"""What this machine and this project lack, judged from what was found. Values in, findings out; nobody is asked here."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
+
+from imagewright.errors import Exit
+from imagewright.names import Platform
+from imagewright.settings import Settings, Surroundings
+
+
+class State(Enum):
+    """What a finding means for `pytest checks/`: nothing against it, good to know, or it cannot run here."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+_GLYPHS = {State.OK: "✓", State.NOTE: "-", State.PROBLEM: "✗"}
+_COLOURS = {State.OK: "green", State.NOTE: "", State.PROBLEM: "red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. found: in a line. details: more lines. remedy: empty where nothing has to be done."""
+
+    subject: str
+    state: State
+    found: str
+    details: tuple[str, ...] = ()
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """As it stands in the output of `doctor --json`."""
+        return {
+            "subject": self.subject,
+            "state": self.state.value,
+            "found": self.found,
+            "details": list(self.details),
+            "remedy": self.remedy,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A program that was asked something. place: where it is, empty where it is not installed. said: its first line.
+
+    ok: it answered, with status 0 and in time.
+    """
+
+    place: str = ""
+    ok: bool = False
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The builder that would build, empty for none. passed_over: why each that would have come before it cannot."""
+
+    name: str = ""
+    passed_over: tuple[str, ...] = ()
+
+
+def ready(findings: Iterable[Finding]) -> bool:
+    """Whether `pytest checks/` can run here."""
+    return all(one.state is not State.PROBLEM for one in findings)
+
+
+def exit_code(findings: Sequence[Finding], *, catalogue_is_bad: bool) -> Exit:
+    """The exit code of a doctor who found that."""
+    if catalogue_is_bad:
+        return Exit.BAD_CATALOGUE
+    return Exit.DONE if ready(findings) else Exit.FAILED
+
+
+def lines(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
+    """The findings as lines, each with its colour, empty for none."""
+    width = max((len(one.subject) for one in findings), default=0)
+    for one in findings:
+        first, *rest = one.found.splitlines()
+        indent = " " * (width + 4)
+        yield f"{_GLYPHS[one.state]} {one.subject:<{width}}  {first}", _COLOURS[one.state]
+        for detail in (*rest, *one.details):
+            yield f"{indent}{detail.strip()}", _COLOURS[one.state]
+        if one.remedy:
+            yield f"{indent}→ {one.remedy}", _COLOURS[one.state]
+    if ready(findings):
+        yield "pytest checks/ can run here", "green"
+    else:
+        count = sum(one.state is State.PROBLEM for one in findings)
+        yield f"pytest checks/ cannot run here: {count} {'problem' if count == 1 else 'problems'}", "red"
+
+
+def catalogue(settings: Settings, tools: int, source: str) -> Finding:
+    """A project whose settings and tools could be loaded. source: the file of the settings."""
+    bases = settings.bases
+    where = f"discovered in {bases.repository}" if bases.discover else f"{', '.join(bases.names)} in {bases.repository}"
+    excluded = f", without {', '.join(bases.exclude)}" if bases.exclude else ""
+    return Finding(
+        subject="project",
+        state=State.OK,
+        found=f"{tools} {'tool' if tools == 1 else 'tools'} for {settings.repository} ({source})",
+        details=(f"bases: {where}{excluded}",),
+    )
+
+
+def checks(promises: int | None, loads_the_plugin: bool) -> Finding:
+    """The checks of the project. promises: how many there are; None where they could not be read."""
+    subject, remedy = "checks", "Run `imagewright init`: it adds what is missing."
+    if promises is None:
+        found, remedy = "a file in checks/ is not Python", "Run `pytest checks/`: it names the line."
+    elif not promises:
+        found = "there are none in checks/"
+    elif not loads_the_plugin:
+        found = "conftest.py does not load the plugin"
+    else:
+        return Finding(subject=subject, state=State.OK, found=f"{promises} in checks/, conftest.py loads the plugin")
+    return Finding(subject=subject, state=State.PROBLEM, found=found, remedy=remedy)
+
+
+def program(subject: str, asked: Asked, without: str, remedy: str = "") -> Finding:
+    """A program that is good to have. without: what its absence means."""
+    if asked.ok:
+        return Finding(subject=subject, state=State.OK, found=f"{asked.said} ({asked.place})")
+    said = f"{asked.place} does not answer: {asked.said}" if asked.place else "not installed"
+    return Finding(subject=subject, state=State.NOTE, found=f"{said}; {without}" if without else said, remedy=remedy)
+
+
+def buildkit(client: Asked, daemon: Asked, workers: Asked, address: str) -> Finding:
+    """BuildKit: buildctl, buildkitd, and what answers at the address. https://github.com/moby/buildkit"""
+    if not client.place:
+        found = "buildctl is not installed" + (f", buildkitd is: {daemon.place}" if daemon.place else "")
+        return Finding(subject="buildkit", state=State.NOTE, found=found)
+    details = (f"{daemon.said} ({daemon.place})",) if daemon.place else ("buildkitd is not installed",)
+    answer = f"answers at {address}" if workers.ok else f"none answers at {address}: {workers.said}"
+    state = State.OK if workers.ok else State.NOTE
+    return Finding(subject="buildkit", state=state, found=f"{client.said} ({client.place}); {answer}", details=details)
+
+
+def docker(client: Asked, daemon: Asked, buildx: Asked) -> Finding:
+    """Docker: the client, its daemon, and buildx, which builds for several platforms."""
+    if not client.place:
+        return Finding(subject="docker", state=State.NOTE, found="not installed")
+    details = (
+        f"its daemon answers: {daemon.said}" if daemon.ok else f"its daemon does not answer: {daemon.said}",
+        f"buildx: {buildx.said}" if buildx.ok else "buildx is not installed",
+    )
+    state = State.OK if daemon.ok else State.NOTE
+    return Finding(subject="docker", state=state, found=f"{client.said} ({client.place})", details=details)
+
+
+def builder(setting: str, chosen: Chosen | None, *, starts: bool) -> Finding:
+    """Which builder would build. chosen: None where the builders did not say in time.
+
+    starts: BuildKit is not running, and can be started for the occasion.
+    """
+    subject = "builder"
+    if starts and (chosen is None or chosen.name != "buildkit"):
+        found = f"`{setting}` takes buildkit, and starts a buildkitd for the occasion"
+        return Finding(subject=subject, state=State.OK, found=found)
+    if chosen is None:
+        found = f"the builders did not say in time which of them `{setting}` takes"
+        return Finding(subject=subject, state=State.NOTE, found=found)
+    if chosen.name:
+        found = f"`{setting}` takes {chosen.name}"
+        return Finding(subject=subject, state=State.OK, found=found, details=chosen.passed_over)
+    return Finding(
+        subject=subject,
+        state=State.NOTE,
+        found=f"`{setting}` finds none: nothing can be built here",
+        details=chosen.passed_over,
+        remedy="Install BuildKit, docker or buildah; checks need none of them.",
+    )
+
+
+_EMULATORS = {"amd64": "x86_64", "arm64": "aarch64", "386": "i386", "arm": "arm"}
+"""Architecture → its name in QEMU, where the two differ."""
+_RUNS_TOO = {"x86_64": {"amd64", "386"}, "aarch64": {"arm64"}, "arm64": {"arm64"}}
+"""Machine, as the kernel calls it → architectures that it runs itself."""
+
+
+def emulation(platforms: Iterable[Platform], machine: str, handlers: Mapping[str, str]) -> list[Finding]:
+    """How each platform would be built on this machine. handlers: of binfmt_misc, name → content.
+
+    https://docs.kernel.org/admin-guide/binfmt-misc.html: without flag F the kernel looks for the emulator within the
+    container, where it is not.
+    """
+    found = []
+    for platform in platforms:
+        name = f"qemu-{_EMULATORS.get(platform.architecture, platform.architecture)}"
+        flags = next((line[7:] for line in handlers.get(name, "").splitlines() if line.startswith("flags: ")), "")
+        enabled = handlers.get(name, "").startswith("enabled")
+        remedy = "Debian: apt-get install qemu-user-static binfmt-support."
+        if platform.architecture in _RUNS_TOO.get(machine, {machine}):
+            state, what, remedy = State.OK, "this machine's own", ""
+        elif not enabled:
+            state, what = State.NOTE, f"no emulator ({name}): it cannot be built here"
+        elif "F" not in flags:
+            state, what = State.NOTE, f"{name} lacks the flag F: containers do not find it"
+        else:
+            state, what, remedy = State.OK, f"emulated by {name}", ""
+        found.append(Finding(subject=str(platform), state=state, found=what, remedy=remedy))
+    return found
+
+
+def versions(settings: Settings, bash: Asked, engine: str) -> Finding:
+    """How versions are read. engine: the container engine that would run the version-check image, empty for none."""
+    subject, image, fallback = "versions", settings.versions.image, settings.versions.host_fallback
+    no_bash = "bash is not installed: no version.sh runs on this host"
+    if not image:
+        if bash.place:
+            return Finding(
+                subject=subject, state=State.OK, found=f"every version.sh runs on this host, by {bash.place}"
+            )
+        return Finding(subject=subject, state=State.PROBLEM, found=no_bash, remedy="Install bash.")
+    if engine:
+        return Finding(subject=subject, state=State.OK, found=f"every version.sh runs in {image}, by {engine}")
+    found = f"neither docker nor podman answers, which {image} needs"
+    if fallback and bash.place:
+        return Finding(subject=subject, state=State.NOTE, found=f"{found}; every version.sh runs on this host")
+    details = (no_bash,) if fallback else ("host-fallback is false",)
+    remedy = "Install one of them, or let the host be asked."
+    return Finding(subject=subject, state=State.PROBLEM, found=found, details=details, remedy=remedy)
+
+
+def registry(host: str, answer: int | str, credential: str) -> Finding:
+    """A registry. answer: the status of a GET of `/v2/`, or why there is none. credential: where it would come from."""
+    login = f"credential: {credential}" if credential else "no credential: asked anonymously"
+    if answer in (200, 401):
+        return Finding(subject=host, state=State.OK, found="answers", details=(login,))
+    what = f"status {answer} to GET /v2/" if isinstance(answer, int) else f"does not answer: {answer}"
+    remedy = "See whether this is a registry, and whether a proxy stands between."
+    return Finding(subject=host, state=State.PROBLEM, found=what, details=(login,), remedy=remedy)
+
+
+def surroundings(around: Surroundings, *, bundle_is_there: bool) -> Finding:
+    """Proxies and trusted authorities in force. Of a proxy's address nothing that may be a login is shown."""
+    proxies = [f"{scheme} by {_address(url)}" for scheme, url in sorted(around.proxies.items())]
+    found = ", ".join(proxies) or "no proxy"
+    if proxies and around.no_proxy:
+        found += f", not for {around.no_proxy}"
+    details = (f"trusted authorities: {around.ca_bundle or 'those that come with requests'}",)
+    if around.ca_bundle and not bundle_is_there:
+        details = (f"trusted authorities: there is no {around.ca_bundle}",)
+        remedy = "Mend REQUESTS_CA_BUNDLE or SSL_CERT_FILE."
+        return Finding(subject="network", state=State.PROBLEM, found=found, details=details, remedy=remedy)
+    return Finding(subject="network", state=State.OK, found=found, details=details)
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        return f"{parts.hostname or '?'}:{parts.port}" if parts.port else parts.hostname or "?"
+    except ValueError:  # no address at all
+        return "?"
+
+
+def state_folder(path: str, *, writable: bool) -> Finding:
+    """Where a run leaves its files."""
+    if writable:
+        return Finding(subject="files", state=State.OK, found=f"{path} can be written")
+    remedy = "Let this user write there; --json-report-file puts a run's files elsewhere."
+    return Finding(subject="files", state=State.PROBLEM, found=f"{path} cannot be written", remedy=remedy)
