@@ -22,7 +22,7 @@ VERBS = {
     "doctor": "Say what is installed and reachable here.",
     "versions": "Read the version of every tool.",
     "plan": "Turn a report into builds.",
-    "build": "Build what a plan asks for, or one pair, here.",
+    "build": "Build what a plan asks for, or one target, here.",
     "publish": "Push platforms by digest, join them, move the tags.",
     "explain": "Tell everything known about one target.",
     "matrix": "Draw a report: tools and bases, what is not fresh and why.",

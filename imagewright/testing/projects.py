@@ -47,6 +47,17 @@ def make_tool(root: Path, name: str, version: str, yaml: str = "") -> Path:
     return folder
 
 
+def make_image(root: Path, name: str, parent: str, yaml: str = "version: 1.0.0\n", *, literal: bool = False) -> Path:
+    """A standalone image that adds one file to `parent`. literal: its FROM names the parent, instead of BASE_IMAGE."""
+    folder = root / "images" / name
+    (folder / "rootfs" / "etc").mkdir(parents=True, exist_ok=True)
+    (folder / "rootfs" / "etc" / name).write_text(f"{name}\n")
+    start = f"FROM {parent}\n" if literal else f"ARG BASE_IMAGE={parent}\nFROM ${{BASE_IMAGE}}\n"
+    (folder / "Dockerfile").write_text(f"{start}COPY rootfs/ /\n")
+    (folder / "image.yml").write_text(yaml)
+    return folder
+
+
 def set_version(root: Path, name: str, version: str) -> None:
     """A release: from now on the tool says it has `version`."""
     (root / "tools" / name / "version.sh").write_text(f"#!/bin/bash\necho {version}\n")
