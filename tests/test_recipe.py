@@ -1,19 +1,25 @@
 """The recipe moves with everything a builder gets, and with nothing else."""
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imagewright.catalogue import Base, Pair, Tool
+from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue
 from imagewright.names import parse_digest, parse_reference
-from imagewright.recipe import build_context, labels, parse_dockerignore, recipe
+from imagewright.recipe import FAMILIES, build_context, labels, parse_dockerignore, recipe
 
 DOCKERFILE = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG TOOL_VERSION\nCOPY install.sh /\n"
 FILES = {
@@ -23,6 +29,9 @@ FILES = {
     "rootfs/usr/bin/hello": "#!/bin/sh\necho hello\n",
     "rootfs/etc/hello.conf": "greeting = hello\n",
 }
+REPOSITORY = Path(__file__).parents[1]
+LATER = time.time_ns() + 3600 * 10**9
+"""A moment at which what these tests write has long been there."""
 EXECUTABLE = ("install.sh", "rootfs/usr/bin/hello")
 
 
@@ -315,6 +324,264 @@ def hashed(tree: Mapping[str, bytes]) -> str:
         for name, content in tree.items():
             (Path(folder) / "rootfs" / name).write_bytes(content)
         return recipe(Tool(name="t", folder=Path(folder)), "copy")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a tool is made of. files: content, and whether it can be executed."""
+
+    files: Mapping[str, tuple[bytes, bool]]
+    links: Mapping[str, bytes]
+    dockerfile: bytes
+    arguments: Mapping[str, str]
+
+    def hashed(self, folder: Path, digests: FileDigests | None = None) -> list[str]:
+        """The recipes of all families, of a tool that is made anew in `folder`."""
+        rootfs = folder / "rootfs"
+        shutil.rmtree(folder, ignore_errors=True)
+        rootfs.mkdir(parents=True)
+        (folder / "Dockerfile").write_bytes(self.dockerfile)
+        for name, (content, executable) in self.files.items():
+            (rootfs / name).write_bytes(content)
+            (rootfs / name).chmod(0o755 if executable else 0o644)
+        for name, target in self.links.items():
+            (rootfs / name).symlink_to(os.fsdecode(target))
+        return self.again(folder, digests)
+
+    def again(self, folder: Path, digests: FileDigests | None = None) -> list[str]:
+        tool = Tool(name="t", folder=folder, dockerfile=folder / "Dockerfile")
+        return [recipe(tool, family, self.arguments, digests) for family in FAMILIES]
+
+
+def with_one_bit_changed(content: bytes, at: int) -> bytes:
+    at %= len(content) * 8
+    return content[: at // 8] + bytes([content[at // 8] ^ (1 << at % 8)]) + content[at // 8 + 1 :]
+
+
+targets = names.map(str.encode)
+things = st.builds(
+    Made,
+    files=st.dictionaries(names, st.tuples(st.binary(min_size=1, max_size=40), st.booleans()), min_size=1, max_size=4),
+    links=st.dictionaries(st.sampled_from(["link 1", "link two"]), targets, min_size=1),
+    dockerfile=st.binary(min_size=1, max_size=40),
+    arguments=st.dictionaries(st.sampled_from(["A", "FLAVOUR"]), st.text("ab", min_size=1, max_size=3), min_size=1),
+).filter(lambda made: not made.files.keys() & made.links.keys())
+
+
+def text_with_one_bit_changed(text: str, at: int) -> str:
+    """Text that can be a name, or as it was."""
+    try:
+        changed = with_one_bit_changed(text.encode(), at).decode()
+    except UnicodeDecodeError:
+        return text
+    return text if changed in (".", "..") or changed.startswith(".wh.") or {"/", "\0"} & {*changed} else changed
+
+
+def content_changed(made: Made, at: int) -> Made:
+    name, (content, executable) = sorted(made.files.items())[at % len(made.files)]
+    return replace(made, files={**made.files, name: (with_one_bit_changed(content, at), executable)})
+
+
+def executable_changed(made: Made, at: int) -> Made:
+    name, (content, executable) = sorted(made.files.items())[at % len(made.files)]
+    return replace(made, files={**made.files, name: (content, not executable)})
+
+
+def path_changed(made: Made, at: int) -> Made:
+    name = sorted(made.files)[at % len(made.files)]
+    other = text_with_one_bit_changed(name, at)
+    if other in made.files or other in made.links:
+        return made
+    return replace(made, files={other if one == name else one: this for one, this in made.files.items()})
+
+
+def target_changed(made: Made, at: int) -> Made:
+    name, target = sorted(made.links.items())[at % len(made.links)]
+    return replace(made, links={**made.links, name: text_with_one_bit_changed(target.decode(), at).encode()})
+
+
+def dockerfile_changed(made: Made, at: int) -> Made:
+    return replace(made, dockerfile=with_one_bit_changed(made.dockerfile, at))
+
+
+def argument_changed(made: Made, at: int) -> Made:
+    name, value = sorted(made.arguments.items())[at % len(made.arguments)]
+    return replace(made, arguments={**made.arguments, name: text_with_one_bit_changed(value, at)})
+
+
+@pytest.mark.parametrize(
+    ("change", "families"),
+    [
+        (content_changed, FAMILIES),
+        (executable_changed, FAMILIES),
+        (path_changed, FAMILIES),
+        (target_changed, FAMILIES),
+        (dockerfile_changed, ("buildkit", "buildah")),
+        (argument_changed, ("buildkit", "buildah")),
+    ],
+)
+@given(made=things, at=st.integers(min_value=0, max_value=10_000))
+@settings(max_examples=40)
+def test_one_bit_moves_the_recipe(change: Callable[[Made, int], Made], families: tuple[str, ...], made, at) -> None:
+    changed = change(made, at)
+    assume(changed != made)
+    with TemporaryDirectory() as place:
+        digests = FileDigests(now=LATER)
+        before = made.hashed(Path(place) / "t", digests)
+        after = changed.hashed(Path(place) / "t", digests)
+        assert after == changed.again(Path(place) / "t"), "what is remembered is what is there"
+    assert [one for one, was, now in zip(FAMILIES, before, after, strict=True) if was != now] == list(families)
+
+
+@given(made=things, mode=st.integers(min_value=0, max_value=0o77), seconds=st.integers(min_value=0, max_value=2**31))
+@settings(max_examples=40)
+def test_times_owners_and_what_others_may_do_does_not_move_it(made: Made, mode: int, seconds: int) -> None:
+    with TemporaryDirectory() as place:
+        before = made.hashed(Path(place) / "t")
+        moved = Path(place) / "else where" / "t"
+        moved.parent.mkdir()
+        umask = os.umask(mode)
+        try:
+            made.hashed(moved)
+        finally:
+            os.umask(umask)
+        for path in moved.rglob("*"):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700 | mode)
+            os.utime(path, (seconds, seconds), follow_symlinks=False)
+            if os.geteuid() == 0:
+                os.chown(path, 1234, 1234, follow_symlinks=False)
+        assert made.again(moved) == before
+
+
+@given(made=things, noise=st.binary(max_size=20))
+@settings(max_examples=20)
+def test_what_every_builder_ignores_does_not_move_it(made: Made, noise: bytes) -> None:
+    with TemporaryDirectory() as place:
+        made.hashed(folder := Path(place) / "t")
+        (folder / ".dockerignore").write_text("*.log\nbuild/\n**/__pycache__\n")
+        before = made.again(folder)
+        for path in ("a.log", "build/x/y", "src/__pycache__/z"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(noise)
+        (folder / "src/__pycache__/z").unlink()
+        (folder / "src/__pycache__").rmdir()
+        (folder / "src").rmdir()
+        assert made.again(folder) == before
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_the_locale_does_not_move_it(tool: Tool, locale: str) -> None:
+    (tool.folder / "rootfs/tür").write_bytes(b"x")
+    (tool.folder / "rootfs/zeiger").symlink_to("tür")
+    program = (
+        "import sys; from pathlib import Path; from imagewright.catalogue import Tool; from imagewright.recipe import recipe;"
+        "folder = Path(sys.argv[1]);"
+        "print(recipe(Tool(name='codex', folder=folder, dockerfile=folder / 'Dockerfile'), 'buildkit'))"
+    )
+    environ = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run([sys.executable, "-c", program, tool.folder], env=environ, capture_output=True, check=True)
+    assert ran.stdout.decode().strip() == recipe(tool, "buildkit")
+
+
+def test_links_that_lead_nowhere_or_round_in_circles_are_links(tool: Tool) -> None:
+    (tool.folder / "rootfs/round").symlink_to("round")
+    (tool.folder / "rootfs/up").symlink_to("..")
+    kinds = {one.path: (one.kind, one.target) for one in build_context(tool.folder, tool.dockerfile)}
+    assert kinds["rootfs/round"] == ("link", "round")
+    assert kinds["rootfs/up"] == ("link", "..")
+
+
+def test_a_tool_that_is_a_link_to_itself_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "t").symlink_to("t")
+    with pytest.raises(BadCatalogue) as refused:
+        recipe(Tool(name="t", folder=tmp_path / "t"), "buildkit")
+    assert str(refused.value) == f"{tmp_path / 't'}: cannot be read: Too many levels of symbolic links"
+
+
+class Vanishing(FileDigests):
+    """The file is gone by the time that it is read."""
+
+    def sha256(self, path: str, seen: os.stat_result) -> bytes:
+        Path(path).unlink()
+        return super().sha256(path, seen)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_that_vanishes_cannot_be_read(tool: Tool, family: str) -> None:
+    with pytest.raises(BadCatalogue) as refused:
+        recipe(tool, family, digests=Vanishing())
+    first = "rootfs/etc/hello.conf" if family == "copy" else "Dockerfile"
+    assert str(refused.value) == f"{tool.folder / first}: cannot be read: No such file or directory"
+
+
+def test_folders_as_deep_as_a_path_can_be_are_read_and_deeper_ones_refused(tool: Tool) -> None:
+    depth = (4000 - len(str(tool.folder))) // 2
+    here = Path.cwd()
+    os.chdir(tool.folder)
+    try:
+        for _ in range(depth):
+            Path("d").mkdir()
+            os.chdir("d")
+        assert "/".join("d" * depth) in {one.path for one in build_context(tool.folder, None)}
+        Path("x" * 200).touch()
+        with pytest.raises(BadCatalogue) as refused:
+            build_context(tool.folder, None)
+        assert refused.value.reason == "cannot be read: File name too long"
+        os.unlink("x" * 200)
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        ("a\n", "f"),
+        ("*\n!f", "f"),
+        ("**/d\n", "a a/b.py a/c f"),
+        ("a\n!a/d", "a a/d a/d/e.py f"),
+        ("*\n!a/d", "a a/d a/d/e.py"),
+        ("a/[b-d]*", "a a/b.py a/c a/d a/d/e.py f"),
+        ("a\n! f", "a a/b.py a/c a/d a/d/e.py f"),
+        ("./a", "a a/b.py a/c a/d a/d/e.py f"),
+    ],
+)
+def test_of_the_family_buildah_only_what_all_ignore_is_ignored(tmp_path: Path, rules: str, kept: str) -> None:
+    for path in ("a/b.py", "a/c", "a/d/e.py", "f"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / ".dockerignore").write_text(rules)
+    found = [one.path for one in build_context(tmp_path, None, "buildah") if one.path != ".dockerignore"]
+    assert " ".join(found) == kept
+
+
+@pytest.mark.parametrize(
+    ("files", "ignored"),
+    [
+        (["t/.dockerignore"], True),
+        (["t/.containerignore"], True),
+        (["t/.dockerignore", "t/.containerignore"], False),
+        (["Dockerfile.dockerignore"], False),
+        (["Dockerfile.containerignore", "t/.dockerignore"], False),
+    ],
+)
+def test_of_the_family_buildah_one_ignore_file_in_the_context_counts(
+    tmp_path: Path, files: list[str], ignored: bool
+) -> None:
+    (tmp_path / "t").mkdir()
+    for name in ("t/a", "t/b", "Dockerfile"):
+        (tmp_path / name).touch()
+    for name in files:
+        (tmp_path / name).write_text("a\n")
+    paths = {one.path for one in build_context(tmp_path / "t", tmp_path / "Dockerfile", "buildah")}
+    assert ("a" not in paths) == ignored
+    tool = Tool(name="t", folder=tmp_path / "t", dockerfile=tmp_path / "Dockerfile")
+    before = recipe(tool, "buildah")
+    (tmp_path / files[0]).write_text("a\n\n")
+    assert recipe(tool, "buildah") != before
 
 
 def test_labels_say_what_is_known() -> None:
