@@ -34,7 +34,7 @@ from imagewright.settings import surroundings
 from imagewright.snapshot import Reading, Snapshot, TargetSeen
 from imagewright.state import DEFAULT, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome
-from imagewright.versions import Readings, environment, parse_output, read_file
+from imagewright.versions import Readings, parse_output, read_file
 
 CHECKS = suite.FOLDER
 pytest_plugins = ["imagewright.check_fixtures"]
@@ -234,7 +234,7 @@ class Run:
     def readings(self) -> Readings:
         """Versions, being read."""
         known = [snapshot.load_reading(one) for one in self.worker["readings"]] if self.worker else self.given
-        return Readings(known, self.catalogue.settings.versions.timeout, environment(self.environ))
+        return Readings(known, self.catalogue.settings.versions, self.environ)
 
     def _tools_asked_for(self) -> list[Tool]:
         """The tools whose versions can be read before collection: what -k and -m leave is not known yet."""
@@ -479,7 +479,7 @@ class Run:
             seen=self.seen,
             since=self.since,
             recipe={name: self.recipes.of(tool, BUILDKIT) for name, tool in tools.items()},
-            warnings=(),
+            warnings=self.readings.warnings if "readings" in self.__dict__ else (),
         )
 
     def _selection(self, count: int, total: int) -> str:

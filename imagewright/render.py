@@ -157,8 +157,13 @@ def explanation(
     reading = seen.reading(record.tool) if seen else None
     if reading:
         said = reading.version or f"unknown: {reading.reason}: {reading.detail}"
-        how = "given" if reading.via == "given" else f"version.sh on the host, {reading.seconds:.1f} s"
+        places = {"image": "version.sh in the image", "host": "version.sh on the host"}
+        how = f"{places[reading.via]}, {reading.seconds:.1f} s" if reading.via in places else reading.via
         yield Line(f"  version  {said}  ({how})")
+        if reading.image:
+            yield Line(f"           {reading.image}")
+        if reading.fallback:
+            yield Line(f"           in the image: {reading.fallback}", "yellow")
     if looked and looked.observation:
         yield from _observed("image", looked.observation)
     if looked and looked.latest:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from imagewright.catalogue import Tool
 from imagewright.errors import BadCatalogue, Exit
 from imagewright.reasons import Unknown
+from imagewright.settings import VersionsSettings
 from imagewright.snapshot import Reading
-from imagewright.versions import Readings, dump_file, environment, parse_output, read, read_file
+from imagewright.versions import Readings, dump_file, environment, on_host, parse_output, read_file
 
 ENV = {"PATH": os.defpath, "LANG": "C"}
 
@@ -89,7 +90,7 @@ def tool(tmp_path):
 
 
 def reading(made, timeout=20, env=ENV):
-    seen = read(made, timeout, env)
+    seen = on_host(made, timeout, env)
     assert seen.tool == "codex"
     return seen.version, seen.reason, seen.detail
 
@@ -204,7 +205,7 @@ def test_a_script_works_on_a_copy_of_its_folder(tool):
 
 def test_each_tool_is_read_once_and_known_ones_never(tool, tmp_path):
     made = tool(f"echo x >> {tmp_path}/runs; echo 1.0")
-    readings = Readings([Reading(tool="goose", version="9", via="given")], 20, ENV)
+    readings = Readings([Reading(tool="goose", version="9", via="given")], VersionsSettings(), ENV)
     goose = Tool(name="goose", folder=tmp_path / "absent")
     readings.start([made, goose])
     first = readings.results([made, goose])
@@ -216,7 +217,7 @@ def test_each_tool_is_read_once_and_known_ones_never(tool, tmp_path):
 
 
 def test_closing_ends_what_is_still_being_read(tool, tmp_path):
-    readings = Readings([], 300, ENV)
+    readings = Readings([], VersionsSettings(timeout=300), ENV)
     readings.start([tool(f"echo $$ > {tmp_path}/pid; sleep 300")])
     pid = tmp_path / "pid"
     while not pid.is_file() or not pid.read_text().strip():

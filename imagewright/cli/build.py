@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -33,7 +33,7 @@ from imagewright.settings import Settings, surroundings
 from imagewright.snapshot import Missing, Observation, Published, Unreachable
 from imagewright.state import DEFAULT, PLAN
 from imagewright.survey import look_at
-from imagewright.versions import Readings, environment
+from imagewright.versions import Readings
 
 _AT_ONCE = 2
 _GATHER = 1.0
@@ -173,8 +173,8 @@ def _single(catalogue: Catalogue, place: Place, client: Client, tool: str, base:
     except BadName as error:
         raise Usage(str(error)) from None
     if version is None:
-        readings = Readings((), catalogue.settings.versions.timeout, environment(place.environ))
-        (reading,) = readings.results([found])
+        with closing(Readings((), catalogue.settings.versions, place.environ)) as readings:
+            (reading,) = readings.results([found])
         if reading.version is None:
             raise Failed(f"the version of {tool} is unknown: {reading.detail}", remedy="Name it with --version.")
         version = reading.version
