@@ -8,6 +8,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagewright import containers
+
 REFERENCE = "registry.example/own/util:version-check-latest"
 DIGEST = f"sha256:{'d' * 64}"
 
@@ -44,7 +46,7 @@ case $1 in
     cd "${{folder:-/}}"
     setsid env -i "${{environment[@]}}" "$entrypoint" "${{@:2}}" </dev/null &
     echo $! >"$here/live/$name"
-    wait $!
+    wait $! 2>/dev/null
     status=$?
     rm -f "$here/live/$name"
     exit $status ;;
@@ -110,9 +112,13 @@ DOCKER = {"OSType": "linux", "Architecture": "x86_64", "PidsLimit": True, "Memor
 
 
 def stand_in(folder: Path, name: str) -> StandIn:
-    """A client called `name` below `folder`, whose engine runs and has no image."""
+    """A client called `name` below `folder`, whose engine runs and has no image. Engines of this machine are hidden."""
     made = StandIn(bin=folder / "bin", here=folder / name, name=name)
     made.bin.mkdir(exist_ok=True)
+    for hidden in containers.NAMES:
+        if not (made.bin / hidden).exists():
+            (made.bin / hidden).write_text("#!/bin/bash\necho hidden >&2; exit 1\n")
+            (made.bin / hidden).chmod(0o755)
     (made.here / "live").mkdir(parents=True)
     made.tell(PODMAN if name == "podman" else DOCKER)
     client = made.bin / name
