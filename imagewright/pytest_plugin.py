@@ -36,7 +36,7 @@ from imagewright.settings import surroundings
 from imagewright.snapshot import Reading, Snapshot, TargetSeen
 from imagewright.state import DEFAULT, DIGESTS, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome
-from imagewright.versions import Readings, environment, parse_output, read_file
+from imagewright.versions import Readings, parse_output, read_file
 
 CHECKS = suite.FOLDER
 pytest_plugins = ["imagewright.check_fixtures"]
@@ -238,7 +238,7 @@ class Run:
     def readings(self) -> Readings:
         """Versions, being read."""
         known = [snapshot.load_reading(one) for one in self.worker["readings"]] if self.worker else self.given
-        return Readings(known, self.catalogue.settings.versions.timeout, environment(self.environ))
+        return Readings(known, self.catalogue.settings.versions, self.environ)
 
     def _tools_asked_for(self) -> list[Tool]:
         """The tools whose versions can be read before collection: what -k and -m leave is not known yet."""
@@ -503,7 +503,7 @@ class Run:
             since=self.since,
             waits_for={one.key: self.catalogue.waits_for(one) for one in wanted},
             recipe={one.key: self.recipes.of(one.source, BUILDKIT) for one in wanted},
-            warnings=(),
+            warnings=self.readings.warnings if "readings" in self.__dict__ else (),
         )
 
     def _selection(self, count: int, total: int) -> str:

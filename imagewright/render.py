@@ -160,8 +160,13 @@ def explanation(
         yield Line(f"  version  {looked.version}  (image.yml)")
     if reading:
         said = reading.version or f"unknown: {reading.reason}: {reading.detail}"
-        how = "given" if reading.via == "given" else f"version.sh on the host, {reading.seconds:.1f} s"
+        places = {"image": "version.sh in the image", "host": "version.sh on the host"}
+        how = f"{places[reading.via]}, {reading.seconds:.1f} s" if reading.via in places else reading.via
         yield Line(f"  version  {said}  ({how})")
+        if reading.image:
+            yield Line(f"           {reading.image}")
+        if reading.fallback:
+            yield Line(f"           in the image: {reading.fallback}", "yellow")
     if looked and looked.observation:
         yield from _observed("image", looked.observation)
     if looked and looked.latest:

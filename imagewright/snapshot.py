@@ -156,14 +156,20 @@ PointerObservation = Pointer | Missing | Unreachable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a tool's `version.sh` said. version: None where it said nothing usable; then reason and detail tell why."""
+    """What a tool's `version.sh` said. version: None where it said nothing usable; then reason and detail tell why.
+
+    via: where it was asked last. image: digest of the version-check image, if that one answered. fallback: why the image
+    did not answer, where the host did.
+    """
 
     tool: str
     version: str | None
     reason: Unknown | None = None
     detail: str = ""
-    via: Literal["host", "given"] = "host"
+    via: Literal["image", "host", "given"] = "host"
     seconds: float = 0.0
+    image: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,13 +301,15 @@ def dump_reading(reading: Reading) -> dict[str, Any]:
         "detail": reading.detail,
         "via": reading.via,
         "seconds": round(reading.seconds, 3),
+        "image": reading.image,
+        "fallback": reading.fallback,
     }
 
 
 def load_reading(members: Mapping[str, Any]) -> Reading:
     """A reading from its JSON members; KeyError, TypeError, ValueError where they are not."""
     via = members["via"]
-    if via not in ("host", "given"):
+    if via not in ("image", "host", "given"):
         raise ValueError(f"a version cannot come from {via!r}")
     tool, version, reason = members["tool"], members["version"], members["reason"]
     if not isinstance(tool, str) or not isinstance(version, str | None):
@@ -315,6 +323,8 @@ def load_reading(members: Mapping[str, Any]) -> Reading:
         detail=members["detail"],
         via=via,
         seconds=members["seconds"],
+        image=members.get("image", ""),
+        fallback=members.get("fallback", ""),
     )
 
 

@@ -38,6 +38,8 @@ from imagewright.names import Digest
 from imagewright.testing import images
 from imagewright.testing.images import Picture, StoreSink, layer
 from imagewright.testing.projects import make_project, make_tool, set_version
+from tests.engine_stand_in import DIGEST as IMAGE_DIGEST
+from tests.engine_stand_in import REFERENCE, StandIn, stand_in
 
 PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 TOOLS = {"codex": "1.0.0", "gemini": "2.1"}
@@ -879,6 +881,152 @@ def test_versions(world: World) -> None:
     assert (ran.code, ran.json["schema"]) == (20, 1)
     assert [one["version"] for one in ran.json["versions"]] == [None, "2.1"]
     assert world.run("versions", "-o", "nowhere/versions.json").code == 1
+
+
+def with_image(world: World) -> tuple[StandIn, dict[str, str]]:
+    """An engine that has the version-check image, and the environment in which both are used."""
+    podman = stand_in(world.root, "podman")
+    podman.have()
+    return podman, {"PATH": podman.path, "IMAGEWRIGHT_VERSIONS__IMAGE": REFERENCE}
+
+
+def test_versions_in_the_image(world: World) -> None:
+    world.make()
+    (world.project / "tools/gemini/version.sh").write_text("[[ -z $CONTAINER ]] || exit 3; echo 2.1")
+    podman, environ = with_image(world)
+    ran = world.run("versions", "-o", "versions.json", **environ)
+    assert (ran.code, ran.err) == (0, "")
+    assert re.sub(r"\d+\.\d s", "T", ran.out) == (
+        "codex   1.0.0  (image, T)\ngemini  2.1    (host, T; in the image: exit status 3)\n"
+    )
+    written = json.loads((world.project / "versions.json").read_bytes())["versions"]
+    assert [(one["via"], one["image"], one["fallback"]) for one in written] == [
+        ("image", IMAGE_DIGEST, ""),
+        ("host", "", "exit status 3"),
+    ]
+
+    alone = world.run("versions", IMAGEWRIGHT_VERSIONS__HOST_FALLBACK="false", **environ)
+    assert alone.code == 20
+    assert "gemini  unknown: version-failed: exit status 3  (image, " in alone.out
+
+    podman.away()
+    ran = world.run("versions", **environ)
+    why = "there is no container engine (docker: 'hidden'; podman: 'Cannot connect to the daemon')"
+    assert (ran.code, ran.err) == (0, f"warning: versions are read on the host: {why}\n")
+    assert re.sub(r"\d+\.\d s", "T", ran.out) == "codex   1.0.0  (host, T)\ngemini  2.1    (host, T)\n"
+    assert world.run("versions", "--json", **environ).json["warnings"] == [f"versions are read on the host: {why}"]
+
+
+def test_versions_compared(world: World) -> None:
+    world.make({"codex": "1.0.0", "gemini": "2.1", "goose": "3.0"})
+    _, environ = with_image(world)
+    same = world.run("versions", "--compare", **environ)
+    assert (same.code, same.err) == (0, "")
+    assert same.out == (
+        "tool    host   image linux/amd64  result\n"
+        "codex   1.0.0  1.0.0              same\n"
+        "gemini  2.1    2.1                same\n"
+        "goose   3.0    3.0                same\n"
+    )
+
+    (world.project / "tools/codex/version.sh").write_text("exit 3")
+    (world.project / "tools/gemini/version.sh").write_text("echo 2.1$CONTAINER")
+    other = world.run("versions", "--compare", "--platform", "linux/amd64", "--platform", "linux/arm64", **environ)
+    wrong = f"the image {REFERENCE} is for linux/amd64, not for linux/arm64"
+    assert (other.code, other.err) == (1, "")
+    assert other.out == (
+        "tool    host  image linux/amd64  image linux/arm64  result\n"
+        "codex   -     -                  -                  "
+        f"host: exit status 3; image linux/amd64: exit status 3; image linux/arm64: {wrong}\n"
+        f"gemini  2.1   2.1yes             -                  image linux/arm64: {wrong}\n"
+        f"goose   3.0   3.0                -                  image linux/arm64: {wrong}\n"
+    )
+    as_json = world.run("versions", "--compare", "--json", **environ)
+    assert as_json.code == 1
+    assert [(one["tool"], one["result"], one["failures"]) for one in as_json.json["comparisons"]] == [
+        ("codex", "failed", ["host: exit status 3", "image linux/amd64: exit status 3"]),
+        ("gemini", "differs", []),
+        ("goose", "same", []),
+    ]
+    assert [one["platform"] for one in as_json.json["comparisons"][0]["images"]] == ["linux/amd64"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "image", "said"),
+    [
+        (
+            ["--compare"],
+            "",
+            "there is no version-check image to compare with\n  Set `image` in [tool.imagewright.versions].",
+        ),
+        (["--compare", "-o", "x"], REFERENCE, "--compare writes no versions\n  Leave out --output."),
+        (
+            ["--platform", "linux/amd64"],
+            REFERENCE,
+            "--platform is for --compare\n  Versions are asked once, whatever the platform.",
+        ),
+        (
+            ["--compare", "--platform", "amd64"],
+            REFERENCE,
+            "'amd64' is not a platform: os/architecture or os/architecture/variant, e.g. linux/arm64",
+        ),
+    ],
+)
+def test_versions_misused(world: World, arguments: list[str], image: str, said: str) -> None:
+    world.make()
+    ran = world.run("versions", *arguments, IMAGEWRIGHT_VERSIONS__IMAGE=image)
+    assert (ran.code, ran.out, ran.err) == (2, "", f"imagewright: {said}\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_versions_interrupted_leave_no_container(world: World, number: int, code: int) -> None:
+    world.make()
+    podman, environ = with_image(world)
+    began = world.root / "began"
+    for name in TOOLS:
+        (world.project / "tools" / name / "version.sh").write_text(f"echo $$ >> {began}\nexec sleep 600\n")
+    process = world.start("versions", **environ)
+    await_lines(began, 2)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == code
+    assert podman.live == []
+    assert len(began.read_text().split()) == 2
+    for pid in began.read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+def await_lines(file: Path, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while not file.is_file() or len(file.read_text().splitlines()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_fallback_and_its_cause_are_in_report_and_explanation(world: World) -> None:
+    world.make({"codex": "1.0.0"})
+    world.base()
+    podman, environ = with_image(world)
+    world.checks(**environ)
+    ran = world.run("explain", "codex-fedora", **environ)
+    assert re.search(
+        rf"  version  1\.0\.0  \(version\.sh in the image, \d+\.\d s\)\n           {IMAGE_DIGEST}\n", ran.out
+    )
+    section = json.loads(world.report.read_bytes())["imagewright"]
+    assert (section["warnings"], section["versions"][0]["image"]) == ([], IMAGE_DIGEST)
+
+    podman.away()
+    why = "there is no container engine (docker: 'hidden'; podman: 'Cannot connect to the daemon')"
+    for workers in ([], ["-n", "1"]):
+        ran = world.checks(*workers, **environ)
+        assert f"warning: versions are read on the host: {why}" in ran.out
+        section = json.loads(world.report.read_bytes())["imagewright"]
+        assert section["warnings"] == [f"versions are read on the host: {why}"]
+        assert (section["versions"][0]["via"], section["versions"][0]["fallback"]) == ("host", why)
+    ran = world.run("explain", "codex-fedora", **environ)
+    assert "(version.sh on the host" in ran.out
+    assert f"           in the image: {why}\n" in ran.out
 
 
 def test_registry_serve_until_interrupted(world: World) -> None:

@@ -136,9 +136,7 @@ def test_an_image_is_built_by_its_name_and_published_by_it(world: World) -> None
     assert "would build and publish" in world.build("--target", "util", "--push", "--dry-run")
     world.build("--target", "util")
     layout = world.project / ".imagewright" / "images" / "util"
-    said = world.run(
-        *IMAGEWRIGHT, "publish", "util", "--version", "1.0.0", "--layout", str(layout), "--tags", code=0
-    )
+    said = world.run(*IMAGEWRIGHT, "publish", "util", "--version", "1.0.0", "--layout", str(layout), "--tags", code=0)
     assert "util-1.0.0" in said
     assert world.checks("--target", "util", code=0) == {"util": "fresh"}
     told = world.run(*IMAGEWRIGHT, "explain", "util", code=0)
@@ -189,9 +187,7 @@ def test_a_tool_that_may_not_be_redistributed_is_built_here_and_never_pushed(wor
     refused = world.build("--tool", "closed", "--base", "forest", "--push", code=1)
     assert "closed-forest may not be redistributed, so it is never pushed" in refused
     layout = world.project / ".imagewright" / "images" / "closed-forest"
-    refused = world.run(
-        *IMAGEWRIGHT, "publish", "closed-forest", "--version", "1.0.0", "--layout", str(layout), code=1
-    )
+    refused = world.run(*IMAGEWRIGHT, "publish", "closed-forest", "--version", "1.0.0", "--layout", str(layout), code=1)
     assert "closed-forest may not be redistributed, so it is never pushed" in refused
     assert not [tag for tag in world.tags("own/tools") if "closed" in tag]
     assert "closed" in world.run(*IMAGEWRIGHT, "matrix", code=0)

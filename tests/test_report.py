@@ -332,7 +332,16 @@ def test_a_fresh_target_is_recorded_with_all_that_its_verdict_rests_on():
         },
     )
     assert made.versions == (
-        {"tool": "codex", "version": "1.0", "reason": None, "detail": "", "via": "host", "seconds": 0.25},
+        {
+            "tool": "codex",
+            "version": "1.0",
+            "reason": None,
+            "detail": "",
+            "via": "host",
+            "seconds": 0.25,
+            "image": "",
+            "fallback": "",
+        },
     )
     assert parse(encoded(document(made)), "report.json") == made
 

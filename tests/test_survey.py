@@ -19,7 +19,7 @@ from imagewright.errors import BadCatalogue, Unanswered
 from imagewright.names import Digest, Platform, Repository, Tag
 from imagewright.reasons import Unknown
 from imagewright.registry.client import Client
-from imagewright.settings import BasesSettings, HostSettings, Limits, Settings, Surroundings
+from imagewright.settings import BasesSettings, HostSettings, Limits, Settings, Surroundings, VersionsSettings
 from imagewright.snapshot import (
     BaseSeen,
     Gone,
@@ -139,7 +139,7 @@ class Ask:
                 Reading(tool=name, version=version, reason=None if version else Unknown.VERSION_FAILED)
                 for name, version in self.versions.items()
             ],
-            5,
+            VersionsSettings(),
             {},
         )
         try:
@@ -297,7 +297,7 @@ def test_the_second_look_has_connections_of_its_own(whole: World) -> None:
         now="2026-01-01T00:00:00Z",
         nonce="n",
     )
-    readings = Readings([Reading(tool="codex", version="2.0")], 5, {})
+    readings = Readings([Reading(tool="codex", version="2.0")], VersionsSettings(), {})
     survey(request, readings, connect)
     readings.close()
     assert len(clients) == 2

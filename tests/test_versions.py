@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from imagewright.catalogue import Tool
 from imagewright.errors import BadCatalogue, Exit
+from imagewright.names import Platform
 from imagewright.reasons import Unknown
+from imagewright.settings import VersionsSettings
 from imagewright.snapshot import Reading
-from imagewright.versions import Readings, dump_file, environment, parse_output, read, read_file
+from imagewright.versions import Readings, compare, dump_file, environment, on_host, parse_output, read_file
+from tests.engine_stand_in import DIGEST, PODMAN, REFERENCE, stand_in
 
 ENV = {"PATH": os.defpath, "LANG": "C"}
 
@@ -89,7 +92,7 @@ def tool(tmp_path):
 
 
 def reading(made, timeout=20, env=ENV):
-    seen = read(made, timeout, env)
+    seen = on_host(made, timeout, env)
     assert seen.tool == "codex"
     return seen.version, seen.reason, seen.detail
 
@@ -204,7 +207,7 @@ def test_a_script_works_on_a_copy_of_its_folder(tool):
 
 def test_each_tool_is_read_once_and_known_ones_never(tool, tmp_path):
     made = tool(f"echo x >> {tmp_path}/runs; echo 1.0")
-    readings = Readings([Reading(tool="goose", version="9", via="given")], 20, ENV)
+    readings = Readings([Reading(tool="goose", version="9", via="given")], VersionsSettings(), ENV)
     goose = Tool(name="goose", folder=tmp_path / "absent")
     readings.start([made, goose])
     first = readings.results([made, goose])
@@ -216,7 +219,7 @@ def test_each_tool_is_read_once_and_known_ones_never(tool, tmp_path):
 
 
 def test_closing_ends_what_is_still_being_read(tool, tmp_path):
-    readings = Readings([], 300, ENV)
+    readings = Readings([], VersionsSettings(timeout=300), ENV)
     readings.start([tool(f"echo $$ > {tmp_path}/pid; sleep 300")])
     pid = tmp_path / "pid"
     while not pid.is_file() or not pid.read_text().strip():
@@ -225,8 +228,204 @@ def test_closing_ends_what_is_still_being_read(tool, tmp_path):
     assert gone([int(pid.read_text())])
 
 
+# The version-check image: an engine's stand-in here; with real engines in tests/engines.
+
+
+@pytest.fixture
+def podman(tmp_path):
+    return stand_in(tmp_path, "podman")
+
+
+def answers(made, podman, **settings):
+    readings = Readings([], VersionsSettings(image=REFERENCE, **settings), {"PATH": podman.path})
+    try:
+        (one,) = readings.results([made])
+        return one, readings.warnings
+    finally:
+        readings.close()
+
+
+def test_the_image_answers_first(tool, podman):
+    podman.have()
+    made = tool("echo ${CONTAINER-no}-1.0\r\n")
+    seen, warnings = answers(made, podman)
+    assert (seen.version, seen.via, seen.image, seen.fallback) == ("yes-1.0", "image", DIGEST, "")
+    assert warnings == ()
+
+
+ONLY_ON_HOST = "[[ -z $CONTAINER ]] || { %s; }; echo 1.0"
+
+
+@pytest.mark.parametrize(
+    ("in_the_image", "reason", "why"),
+    [
+        ("echo why >&2; exit 3", Unknown.VERSION_FAILED, "exit status 3, it says 'why'"),
+        ("kill -9 $$", Unknown.VERSION_FAILED, "exit status 137"),
+        ("exit 0", Unknown.VERSION_FORMAT, "printed nothing"),
+        ("echo warning", Unknown.VERSION_FORMAT, "printed 2 lines, the first is 'warning'"),
+        ("echo null; exit 0", Unknown.VERSION_FORMAT, "printed 'null', which is no version"),
+        ("sleep 60", Unknown.VERSION_TIMEOUT, "did not end within 1 s"),
+    ],
+)
+def test_where_the_image_has_no_answer_the_host_is_asked_if_it_may_be(tool, podman, in_the_image, reason, why):
+    podman.have()
+    made = tool(ONLY_ON_HOST % in_the_image)
+    seen, warnings = answers(made, podman, timeout=1)
+    assert (seen.version, seen.via, seen.image, seen.fallback) == ("1.0", "host", "", why)
+    assert warnings == ()
+    alone, _ = answers(made, podman, timeout=1, host_fallback=False)
+    assert (alone.version, alone.reason, alone.detail, alone.via) == (None, reason, why, "image")
+    assert podman.live == []
+
+
+def test_different_answers_are_no_reason_to_ask_the_host(tool, podman, tmp_path):
+    podman.have()
+    seen, _ = answers(tool(f"[[ -n $CONTAINER ]] || echo host >>{tmp_path}/runs; echo ${{CONTAINER+2.0}}"), podman)
+    assert (seen.version, seen.via) == ("2.0", "image")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_where_both_fail_both_reasons_are_told(tool, podman):
+    podman.have()
+    seen, _ = answers(tool("echo null; exit ${CONTAINER+3}"), podman)
+    assert (seen.version, seen.reason, seen.via) == (None, Unknown.VERSION_FORMAT, "host")
+    assert seen.detail == ("in the image: exit status 3; on the host: printed 'null', which is no version")
+
+
+NO_IMAGE = f"the image {REFERENCE} cannot be pulled: 'Error: manifest unknown'"
+AWAY = "there is no container engine (docker: 'hidden'; podman: 'Cannot connect to the daemon')"
+UNSTARTED = "the container could not be started: 'Error: no space left'"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why", "said"),
+    [
+        (lambda podman: None, NO_IMAGE, True),
+        (lambda podman: podman.away(), AWAY, True),
+        (lambda podman: podman.have() or podman.refuse("no space left"), UNSTARTED, False),
+    ],
+    ids=["no image", "no engine", "no container"],
+)
+def test_without_an_image_the_host_answers_with_a_warning_or_nobody(tool, podman, trouble, why, said):
+    trouble(podman)
+    seen, warnings = answers(tool("echo 1.0"), podman)
+    assert (seen.version, seen.via, seen.fallback) == ("1.0", "host", why)
+    assert warnings == ((f"versions are read on the host: {why}",) if said else ())
+    alone, warnings = answers(tool("echo 1.0"), podman, host_fallback=False)
+    assert (alone.version, alone.reason, alone.detail) == (None, Unknown.VERSION_FAILED, why)
+    assert warnings == ((f"no version could be read: {why}",) if said else ())
+
+
+def test_what_cannot_be_limited_is_a_warning(tool, podman):
+    podman.have()
+    podman.tell({"host": PODMAN["host"] | {"cgroupControllers": ["pids"]}})
+    _, warnings = answers(tool("echo 1.0"), podman)
+    assert warnings == ("podman cannot limit memory of a version.sh here",)
+
+
+def several(tmp_path, scripts):
+    made = []
+    for name, script in scripts.items():
+        (tmp_path / "tools" / name).mkdir(parents=True)
+        (tmp_path / "tools" / name / "version.sh").write_text(script)
+        made.append(Tool(name=name, folder=tmp_path / "tools" / name))
+    return made
+
+
+def test_the_engine_and_the_image_are_looked_for_once(tmp_path, podman):
+    podman.have()
+    tools = several(tmp_path, {f"tool{at}": f"echo 1.{at}" for at in range(5)})
+    readings = Readings([], VersionsSettings(image=REFERENCE), {"PATH": podman.path})
+    assert [one.version for one in readings.results(tools)] == ["1.0", "1.1", "1.2", "1.3", "1.4"]
+    readings.close()
+    assert [len(podman.asked(verb)) for verb in ("info", "pull", "run")] == [1, 1, 5]
+
+
+def test_versions_take_as_long_as_the_slowest(tmp_path, podman):
+    podman.have()
+    tools = several(tmp_path, {f"tool{at}": f"sleep {at % 3}; echo 1.{at}" for at in range(9)})
+    readings = Readings([], VersionsSettings(image=REFERENCE), {"PATH": podman.path})
+    began = time.monotonic()
+    assert all(one.version for one in readings.results(tools))
+    assert time.monotonic() - began < 2 + 2
+    readings.close()
+
+
+def test_a_script_in_a_container_sees_nothing_secret_and_trusts_whom_this_machine_trusts(tool, podman, tmp_path):
+    podman.have()
+    authority = tmp_path / "ca.pem"
+    authority.touch()
+    environ = {
+        "PATH": podman.path,
+        "HOME": "/home/somebody",
+        "GH_TOKEN": "secret",
+        "LANG": "C",
+        "HTTPS_PROXY": "http://user:secret@proxy.example",
+        "SSL_CERT_FILE": str(authority),
+        "NODE_EXTRA_CA_CERTS": str(authority),
+        "PIP_CERT": str(tmp_path / "absent"),
+        "SSL_CERT_DIR": str(tmp_path),
+    }
+    made = tool("env | cut -d= -f1 | sort | grep -v -e _ -e PWD -e SHLVL | tr '\\n' .; env | grep -c CERT")
+    readings = Readings([], VersionsSettings(image=REFERENCE), environ)
+    (seen,) = readings.results([made])
+    readings.close()
+    assert (seen.version, seen.detail) == ("CONTAINER.HOME.LANG.PATH.2", "")
+    (call,) = podman.asked("run")
+    assert call.count("secret") == 0
+    assert f"--mount type=bind,source={authority},target={authority},readonly" in call
+    assert call.count("--mount") == 2
+    assert " ".join(word for word in call.split() if word.isupper() or "CERT" in word) == (
+        "ALL LANG HTTPS_PROXY SSL_CERT_FILE NODE_EXTRA_CA_CERTS"
+    )
+
+
+def test_closing_ends_containers_and_asks_no_host(tool, podman, tmp_path):
+    podman.have()
+    readings = Readings([], VersionsSettings(image=REFERENCE, timeout=300), {"PATH": podman.path})
+    readings.start([tool(f"echo $$ ${{CONTAINER-host}} >> {tmp_path}/runs; sleep 300")])
+    runs = tmp_path / "runs"
+    while not runs.is_file() or not runs.read_text().endswith("\n"):
+        time.sleep(0.01)
+    readings.close()
+    pid, where = runs.read_text().split()
+    assert where == "yes"
+    assert gone([int(pid)])
+    readings._pool.shutdown()
+    assert len(runs.read_text().split()) == 2
+    assert podman.live == []
+
+
+@pytest.mark.parametrize(
+    ("script", "result", "failures"),
+    [
+        ("echo 1.0", "same", ()),
+        ("echo 1.${CONTAINER+2}", "differs", ()),
+        ("[[ -z $CONTAINER ]] || echo 1.0", "failed", ("host: printed nothing",)),
+        ("[[ -n $CONTAINER ]] || echo 1.0", "failed", ("image linux/amd64: printed nothing",)),
+        ("exit 3", "failed", ("host: exit status 3", "image linux/amd64: exit status 3")),
+    ],
+)
+def test_host_and_image_are_compared(tool, podman, script, result, failures):
+    podman.have()
+    (row,) = compare([tool(script)], VersionsSettings(image=REFERENCE), {"PATH": podman.path}, [])
+    assert (row.result, row.failures) == (result, failures)
+    assert [platform for platform, _ in row.images] == ["linux/amd64"]
+
+
+def test_each_platform_is_compared_and_each_failure_told(tool, podman):
+    podman.have()
+    platforms = [Platform("linux", "amd64"), Platform("linux", "arm64")]
+    (row,) = compare([tool("echo 1.0")], VersionsSettings(image=REFERENCE), {"PATH": podman.path}, platforms)
+    assert row.result == "failed"
+    assert row.failures == (f"image linux/arm64: the image {REFERENCE} is for linux/amd64, not for linux/arm64",)
+    assert [(platform, one.version) for platform, one in row.images] == [("linux/amd64", "1.0"), ("linux/arm64", None)]
+
+
 READINGS = [
     Reading(tool="codex", version="0.77.0", seconds=1.5),
+    Reading(tool="crush", version="0.1", via="image", image=DIGEST),
+    Reading(tool="droid", version="0.2", fallback="exit status 1"),
     Reading(tool="goose", version=None, reason=Unknown.VERSION_FAILED, detail="exit status 1", via="given"),
 ]
 
@@ -234,6 +433,14 @@ READINGS = [
 def test_a_file_of_versions_is_read_back_equal(tmp_path):
     (tmp_path / "v.json").write_bytes(dump_file(READINGS))
     assert read_file(tmp_path / "v.json") == READINGS
+
+
+def test_a_file_of_versions_from_before_images_is_read(tmp_path):
+    document = json.loads(dump_file(READINGS[:1]))
+    for name in ("image", "fallback"):
+        del document["versions"][0][name]
+    (tmp_path / "v.json").write_text(json.dumps(document))
+    assert read_file(tmp_path / "v.json") == READINGS[:1]
 
 
 def refusal(path):

@@ -121,8 +121,9 @@ def _leave(code: int) -> NoReturn:
     """Ends the process at once: threads that wait for the network are not waited for, programs of ours are ended."""
     for number in (signal.SIGINT, signal.SIGTERM):  # once is enough
         signal.signal(number, signal.SIG_IGN)
-    if "imagewright.process" in sys.modules:
-        sys.modules["imagewright.process"].end_all()
+    for module in ("imagewright.containers", "imagewright.process"):
+        if module in sys.modules:
+            sys.modules[module].end_all()
     if code in (Exit.INTERRUPTED, Exit.TERMINATED):
         _let_threads_clean_up()
     for stream in (sys.stdout, sys.stderr):

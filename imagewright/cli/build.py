@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -20,7 +20,7 @@ from imagewright.publish import refuse_unpublishable
 from imagewright.registry.client import Client
 from imagewright.settings import surroundings
 from imagewright.state import DEFAULT, PLAN
-from imagewright.versions import Readings, environment
+from imagewright.versions import Readings
 
 
 @click.command()
@@ -78,8 +78,8 @@ def build(
         if chosen:
             if push:
                 refuse_unpublishable(chosen, version)
-            readings = Readings((), catalogue.settings.versions.timeout, environment(place.environ))
-            jobs = Jobs(now=(single(chosen, version, client, readings),))
+            with closing(Readings((), catalogue.settings.versions, place.environ)) as readings:
+                jobs = Jobs(now=(single(chosen, version, client, readings),))
         else:
             jobs = planned(catalogue, plan_file or place.root / DEFAULT / PLAN, max_age)
         everything: Sequence[Job | Later] = (*jobs.now, *jobs.later)
