@@ -35,13 +35,19 @@ def settings_in_docs() -> dict[str, list[str]]:
     tables = {"": project.partition("\n## ")[0]}
     tables |= dict(re.findall(r"^## `(.+?)`\n(.*?)(?=^## |\Z)", project, re.MULTILINE | re.DOTALL))
     listed = {name: re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE) for name, text in tables.items()}
-    fields = tool.partition("| field of `tool.yaml`")[2]
-    rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", fields, re.MULTILINE)
-    return listed | {"tool.yaml": [name for row in rows for name in re.findall(r"`([^`]+)`", row)]}
+    tool, _, image = tool.partition("\n# `images/<name>/`\n")
+    for file, text in (("tool.yaml", tool), ("image.yml", image)):
+        fields = text.partition(f"| field of `{file}`")[2]
+        rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", fields, re.MULTILINE)
+        listed[file] = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    return listed
 
 
-def test_settings_lists_each_setting_and_each_field_of_tool_yaml() -> None:
-    exist = {name: sorted(keys) for name, keys in load.SETTINGS.items()} | {"tool.yaml": sorted(load.TOOL_FIELDS)}
+def test_settings_lists_each_setting_and_each_field_of_tool_yaml_and_image_yml() -> None:
+    exist = {name: sorted(keys) for name, keys in load.SETTINGS.items()} | {
+        "tool.yaml": sorted(load.TOOL_FIELDS),
+        "image.yml": sorted(load.IMAGE_FIELDS),
+    }
     assert {name: sorted(keys) for name, keys in settings_in_docs().items()} == exist
 
 
