@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from imagewright import process
-from imagewright.builders import Builder, BuildRequest, choose
+from imagewright.builders import NOTICE, Builder, BuildRequest, choose
 from imagewright.catalogue import Catalogue, Pair
 from imagewright.cli import Place
 from imagewright.cli.engines import engines
@@ -23,7 +23,7 @@ from imagewright.digests import FileDigests
 from imagewright.errors import Failed, ImagewrightError
 from imagewright.names import Platform, Reference
 from imagewright.publish import Receipt, Work, confirm, publish
-from imagewright.recipe import Recipes, labels
+from imagewright.recipe import labels, recipe
 from imagewright.registry.client import Client
 from imagewright.settings import Cache, Settings
 from imagewright.snapshot import Observation, Published, Unreachable
@@ -54,21 +54,19 @@ def carry_out(catalogue: Catalogue, place: Place, client: Client, jobs: Jobs, wi
         targets = [job.target for job in jobs.now] + [job.target for job in jobs.later]
         sources = {target.source for target in targets}
         builders = stack.enter_context(engines(catalogue.settings, place, client, sources))
-        recipes = Recipes(
-            catalogue.settings.label_prefix, FileDigests(place.root / DEFAULT / DIGESTS, now=time.time_ns())
-        )
+        digests = FileDigests(place.root / DEFAULT / DIGESTS, now=time.time_ns())
         worker = _Worker(
             settings=catalogue.settings,
             place=place,
             builders=builders,
-            recipes=recipes,
+            digests=digests,
             wish=wish,
             progress=progress,
         )
         pool = stack.enter_context(_workers(catalogue.settings.build.parallel, place.root / DEFAULT / "images"))
         floor = _Floor(pool=pool, worker=worker, client=client, place=place, jobs=jobs, wish=wish, progress=progress)
         receipts = floor.run()
-        recipes.save()
+        digests.save()
     confirmed = confirm(place.root, receipts, place.environ)
     for one in confirmed:
         if one.outcome != "failed" and wish.push:
@@ -209,7 +207,7 @@ class _Worker:
         settings: Settings,
         place: Place,
         builders: Sequence[Builder],
-        recipes: Recipes,
+        digests: FileDigests,
         wish: Wish,
         progress: Progress,
     ) -> None:
@@ -217,7 +215,7 @@ class _Worker:
         self._place = place
         self._folder = place.root / DEFAULT
         self._builders = builders
-        self._recipes = recipes
+        self._digests = digests
         self._wish = wish
         self._progress = progress
         self._source = source_of(place)
@@ -269,7 +267,9 @@ class _Worker:
     def _keep(self, lines: TextIO, title: str, line: str) -> None:
         lines.write(f"{line}\n")
         lines.flush()
-        if _STEP.match(line):
+        if line.startswith(NOTICE):
+            self._progress.say(f"{title}: {line}")
+        elif _STEP.match(line):
             self._progress.step(title, " ".join(line.split()))
 
     def _try_told(self, lines: TextIO, title: str, line: str) -> None:
@@ -311,7 +311,7 @@ class _Worker:
             job.target,
             base_digest=job.base.digest if job.base else None,
             version=job.version,
-            recipe=self._recipes.of(source, builder.family),
+            recipe=recipe(source, builder.family, digests=self._digests),
             prefix=self._settings.label_prefix,
             created=self._source.epoch,
             source=self._source.url,
