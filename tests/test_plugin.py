@@ -504,9 +504,18 @@ def test_options_from_the_environment_and_a_report_elsewhere(family: World) -> N
     assert not (family.project / ".imagewright").exists()
     found = parse((family.root / "out" / "report.json").read_bytes(), "report.json")
     assert found.expected == ALL[:2]
-    assert {one.name for one in (family.root / "out").iterdir()} - {"lock", "lock-workers"} == {
+    assert {one.name for one in (family.root / "out").iterdir()} - {"lock", "lock-workers", "cache"} == {
         "last-good.json", "report.json", "run.json", "snapshot.json",
     }  # fmt: skip
+
+
+def test_digests_of_files_are_left_to_the_next_run(family: World) -> None:
+    time.sleep(2.1)  # files that have just been written are not remembered
+
+    family.run()
+
+    known = (family.project / ".imagewright" / "cache" / "file-digests").read_bytes()
+    assert f"{family.project}/tools/codex/version.sh".encode() in known
 
 
 def test_tests_elsewhere_leave_it_inert(family: World) -> None:
@@ -1009,7 +1018,7 @@ def test_a_full_disk_leaves_no_report_and_is_no_success(family: World, small_dis
     assert ran.code == 3
     assert f"the report could not be written to {small_disk}/report.json: No space left on device" in ran.text
     assert "Traceback" not in ran.text
-    assert {one.name for one in small_disk.iterdir()} <= {"filler", "lock", "run.json", "snapshot.json"}
+    assert {one.name for one in small_disk.iterdir()} <= {"filler", "lock", "run.json", "snapshot.json", "cache"}
 
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     sealed = family.run()
