@@ -11,7 +11,8 @@ import pytest
 
 from imagewright import process
 from imagewright.builders import BuildRequest
-from imagewright.builders.buildkit import BuildKit, buildkit, buildkitd
+from imagewright.builders.buildkit import BuildKit, buildkit
+from imagewright.builders.daemon import buildkitd
 from imagewright.documents import MAX_MANIFEST_BYTES, OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
