@@ -26,6 +26,24 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EPOCH = "1970-01-01T00:00:00Z"
 
+# https://github.com/moby/buildkit/blob/v0.26.3/docs/attestations/sbom-protocol.md
+SCAN = b"""\
+#!/bin/sh
+set -eu
+scan() {
+  syft scan "dir:$1" --quiet --output spdx-json=/tmp/spdx.json
+  { printf '{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","predicate":'
+    cat /tmp/spdx.json
+    printf '}'
+  } >"$BUILDKIT_SCAN_DESTINATION/$(basename "$1").spdx.json"
+}
+export SYFT_CHECK_FOR_APP_UPDATE=false
+scan "$BUILDKIT_SCAN_SOURCE"
+for extra in "${BUILDKIT_SCAN_SOURCE_EXTRAS:-/nonexistent}"/*; do
+  [ ! -d "$extra" ] || scan "$extra"
+done
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -232,6 +250,20 @@ def push_node(engine_folder: Path, registry: str, repository: str, tag: str) -> 
     with ThreadPoolExecutor() as threads:  # compressing lets other threads run
         layers = dict(zip(PLATFORMS, threads.map(lambda platform: node_layers(engine_folder, platform), PLATFORMS)))
     return push_base(engine_folder, registry, repository, tag, layers, env=node_env())
+
+
+def push_scanner(engine_folder: Path, registry: str, repository: str, tag: str) -> str:
+    """Pushes a generator of SBOMs for BuildKit: busybox, syft and a script; its reference.
+
+    BuildKit runs a generator on its own platform whatever it builds for, so one platform is enough.
+    """
+    platform = "linux/amd64"
+    layers = {
+        **busybox_layers(engine_folder, platform),
+        "syft": layer({"bin/syft": File((engine_folder / "bin" / "syft").read_bytes(), 0o755)}),
+        "scan": layer({"bin/scan": File(SCAN, 0o755)}),
+    }
+    return push_base(engine_folder, registry, repository, tag, {platform: layers}, entrypoint=["/bin/scan"])
 
 
 def tree(folder: Path, *, at: str) -> Entries:

@@ -1,4 +1,4 @@
-"""What an engine test asks for: programs, a registry, a builder, bases. All of them rest on `engine_bin`."""
+"""What an engine test asks for: programs, registries, builders, bases. All of them rest on `engine_bin`."""
 
 import subprocess
 from collections.abc import Iterator
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NOT_RUN
-from tests.engines import bases
-from tests.engines.daemons import buildkit_daemon, docker_registry
+from tests.engines import bases, daemons
 
 SETUP = Path(__file__).parents[2] / "scripts" / "setup-engines"
 
@@ -29,22 +28,62 @@ def engine_folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def engine_bin(engine_folder: Path) -> Path:
-    """The folder with `crane`, `buildctl`, `buildkitd` and `docker-registry`."""
+    """The folder with `crane`, `buildctl`, `buildkitd`, `docker-buildx`, `docker-registry`, `dockerd`, `syft`, `versitygw`."""
     return engine_folder / "bin"
 
 
 @pytest.fixture(scope="session")
 def debian_registry(engine_bin: Path) -> Iterator[str]:
     """`127.0.0.1:port` of Debian's docker-registry, shared by the session: choose a repository of your own in it."""
-    with docker_registry(engine_bin) as address:
+    with daemons.docker_registry(engine_bin) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def buildkitd(engine_bin: Path) -> Iterator[str]:
     """`unix://…/buildkitd.sock` of a BuildKit whose RUN steps have the network of this machine."""
-    with buildkit_daemon(engine_bin) as address:
+    with daemons.buildkit_daemon(engine_bin) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def tcp_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
+    """`tcp://127.0.0.1:port` of another BuildKit: a remote one, for who does not know better."""
+    with daemons.tcp_buildkit_daemon(engine_bin) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def rootless_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
+    """`unix://…/buildkitd.sock` of a BuildKit that an unprivileged user runs."""
+    with daemons.rootless_buildkit_daemon(engine_bin) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def docker_daemon(engine_bin: Path) -> Iterator[str]:
+    """`unix://…/docker.sock` of Debian's dockerd, without networks: run containers with --network=host or none."""
+    with daemons.docker_daemon(engine_bin) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def docker_client(engine_folder: Path) -> Path:
+    """The `docker` that belongs to that daemon: no plugins of its own, and maybe older than the machine's."""
+    return engine_folder / "docker" / "docker"
+
+
+@pytest.fixture(scope="session")
+def s3_server(engine_bin: Path) -> Iterator[str]:
+    """`http://127.0.0.1:port` of an S3 store; bucket and credentials are constants in `daemons`."""
+    with daemons.s3_server(engine_bin) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def scanner(engine_folder: Path, debian_registry: str) -> str:
+    """A reference: what BuildKit can be given to make SBOMs, 90 MB."""
+    return bases.push_scanner(engine_folder, debian_registry, "tools/scanner", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
-"""A real registry and a real builder, each for as long as a `with` block lasts. Both listen on this machine only."""
+"""Real registries, builders and stores, each for as long as a `with` block lasts. All listen on this machine only."""
 
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -30,15 +33,23 @@ root = "{root}/root"
 [otel]
   socketPath = "{root}/otel.sock"
 [grpc]
-  address = ["unix://{root}/buildkitd.sock"]
+  address = ["{address}"]
 [worker.oci]
   enabled = true
+  rootless = {rootless}
   snapshotter = "{snapshotter}"
   networkMode = "host"
   gc = false
 [worker.containerd]
   enabled = false
 """
+
+ROOTLESS_USER = "imagewright-test"
+
+S3_ACCESS_KEY = "imagewright"
+S3_SECRET_KEY = "not-a-secret"
+S3_REGION = "us-east-1"
+S3_BUCKET = "cache"
 
 
 class NotReady(Exception):
@@ -48,7 +59,7 @@ class NotReady(Exception):
 @contextmanager
 def docker_registry(engine_bin: Path) -> Iterator[str]:
     """`host:port` of an empty Debian docker-registry that allows deleting by digest."""
-    with _scratch_folder("registry") as root:
+    with scratch_folder("registry") as root:
         config, log = root / "config.yml", root / "log"
         config.write_text(REGISTRY_CONFIG.format(root=root / "storage"))
         with _running([str(engine_bin / "docker-registry"), "serve", str(config)], log) as process:
@@ -63,23 +74,95 @@ def buildkit_daemon(engine_bin: Path) -> Iterator[str]:
 
     It speaks plain HTTP to registries on the loopback without being told; any other would need a [registry] entry.
     """
-    with _scratch_folder("buildkit") as root:
-        log = root / "log"
-        snapshotter = "overlayfs" if _overlay_mounts(root) else "native"
-        config, address = root / "buildkitd.toml", f"unix://{root}/buildkitd.sock"
-        config.write_text(BUILDKIT_CONFIG.format(root=root, snapshotter=snapshotter))
-        ask = [str(engine_bin / "buildctl"), "--addr", address, "debug", "workers"]
-        with _running([str(engine_bin / "buildkitd"), "--config", str(config)], log) as process:
-            _wait(process, log, lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0)
+    with scratch_folder("buildkit") as root:
+        with _buildkit(engine_bin, root, f"unix://{root}/buildkitd.sock") as address:
             yield address
 
 
 @contextmanager
-def _running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]]:
-    """Runs a daemon for as long as the block lasts, and not longer than this process."""
+def tcp_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
+    """`tcp://127.0.0.1:port` of a buildkitd with an empty cache: a builder as one on another machine is reached."""
+    with scratch_folder("buildkit-tcp") as root:
+        with _buildkit(engine_bin, root, f"tcp://127.0.0.1:{_free_port()}") as address:
+            yield address
+
+
+@contextmanager
+def rootless_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
+    """`unix://…` of a buildkitd with an empty cache that is run by a user who may nothing.
+
+    RUN steps see the network of this machine.
+    """
+    with scratch_folder("rootless") as root:
+        # What root has in its home is not for others, programs included.
+        shutil.copy(engine_bin / "buildkitd", root)
+        shutil.chown(root, ROOTLESS_USER, ROOTLESS_USER)
+        identity = [f"--reuid={ROOTLESS_USER}", f"--regid={ROOTLESS_USER}", "--clear-groups"]
+        start = ["env", f"HOME={root}", f"USER={ROOTLESS_USER}", f"XDG_RUNTIME_DIR={root}"]
+        start += ["rootlesskit", f"--state-dir={root}/rootlesskit", str(root / "buildkitd")]
+        with _buildkit(engine_bin, root, f"unix://{root}/buildkitd.sock", start=start, identity=identity) as address:
+            yield address
+
+
+@contextmanager
+def docker_daemon(engine_bin: Path) -> Iterator[str]:
+    """`unix://…` of Debian's dockerd with nothing in it; its containers have the network of this machine, or none.
+
+    It leaves this machine's firewall and settings alone, and speaks plain HTTP to registries on the loopback.
+    """
+    programs = (engine_bin / "dockerd").resolve().parent
+    with scratch_folder("docker") as root:
+        config, log, address = root / "daemon.json", root / "log", f"unix://{root}/docker.sock"
+        settings: dict[str, object] = {"hosts": [address], "deprecated-key-path": f"{root}/key.json"}
+        settings |= {"data-root": f"{root}/data", "exec-root": f"{root}/exec", "pidfile": f"{root}/pid"}
+        settings |= {"bridge": "none", "iptables": False, "ip-forward": False}
+        config.write_text(json.dumps(settings))
+        start = ["env", f"PATH={programs}:{os.environ['PATH']}", "dockerd", f"--config-file={config}"]
+        ask = [str(programs / "docker"), f"--host={address}", "version"]
+        with _running(start, log) as process:
+            _wait(process, log, lambda: _succeeds(ask))
+            yield address
+
+
+@contextmanager
+def s3_server(engine_bin: Path) -> Iterator[str]:
+    """`http://127.0.0.1:port` of an S3 store that has one bucket, S3_BUCKET, and takes S3_ACCESS_KEY only."""
+    with scratch_folder("s3") as root:
+        log, address = root / "log", f"127.0.0.1:{_free_port()}"
+        (root / "store" / S3_BUCKET).mkdir(parents=True)
+        start = ["env", f"ROOT_ACCESS_KEY={S3_ACCESS_KEY}", f"ROOT_SECRET_KEY={S3_SECRET_KEY}"]
+        start += [str(engine_bin / "versitygw"), f"--port={address}", f"--region={S3_REGION}", "--health=/health"]
+        with _running([*start, "posix", str(root / "store")], log) as process:
+            _wait(process, log, lambda: _answers(f"http://{address}/health"))
+            yield f"http://{address}"
+
+
+@contextmanager
+def _buildkit(
+    engine_bin: Path, root: Path, address: str, *, start: Sequence[str] = (), identity: Sequence[str] = ()
+) -> Iterator[str]:
+    """The address, once a buildkitd that keeps everything in `root` answers there."""
+    log, config = root / "log", root / "buildkitd.toml"
+    snapshotter = "overlayfs" if _overlay_mounts(root) else "native"
+    rootless = "true" if identity else "false"
+    config.write_text(BUILDKIT_CONFIG.format(root=root, address=address, snapshotter=snapshotter, rootless=rootless))
+    ask = [str(engine_bin / "buildctl"), "--addr", address, "debug", "workers"]
+    start = start or [str(engine_bin / "buildkitd")]
+    with _running([*start, "--config", str(config)], log, identity=identity) as process:
+        _wait(process, log, lambda: _succeeds(ask))
+        yield address
+
+
+@contextmanager
+def _running(argv: Sequence[str], log: Path, *, identity: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Runs a daemon for as long as the block lasts, and not longer than this process; `identity`: as setpriv says it."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True
+            ["setpriv", *identity, "--pdeathsig", "TERM", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
         )
     try:
         yield process
@@ -104,7 +187,7 @@ def _wait(process: subprocess.Popen[str], log: Path, question: Callable[[], Answ
 
 
 @contextmanager
-def _scratch_folder(name: str) -> Iterator[Path]:
+def scratch_folder(name: str) -> Iterator[Path]:
     """A folder with a short path, as sockets allow about 100 bytes; removed with what a cut-off build left mounted."""
     root = Path(tempfile.mkdtemp(prefix=f"iw-{name}-", dir="/tmp"))
     try:
@@ -130,6 +213,17 @@ def _overlay_mounts(root: Path) -> bool:
         subprocess.run(["umount", str(merged)], check=True)
     shutil.rmtree(root / "probe")
     return mounted.returncode == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _succeeds(argv: Sequence[str]) -> bool:
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 def _listening_address(log: Path) -> str:
