@@ -48,7 +48,7 @@ def buildkitd(engine_bin: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def tcp_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
-    """`tcp://127.0.0.1:port` of another BuildKit: a remote one, for who does not know better."""
+    """`tcp://127.0.0.1:port` of another BuildKit, reached as one on another machine is."""
     with daemons.tcp_buildkit_daemon(engine_bin) as address:
         yield address
 
