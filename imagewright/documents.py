@@ -41,6 +41,8 @@ MAX_LAYERS = 512
 _MAX_INTEGER_DIGITS = 19
 
 ATTESTATION = "vnd.docker.reference.type"
+ATTESTED = "vnd.docker.reference.digest"
+"""On an entry that is an attestation: the digest of the entry that it describes."""
 """Annotation with which BuildKit marks an index entry that describes another entry and is no platform."""
 
 

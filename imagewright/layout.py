@@ -9,12 +9,15 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from imagewright.documents import OCI_INDEX, BadDocument, Descriptor, parse_layout_index
+from imagewright.documents import ATTESTED, OCI_INDEX, BadDocument, Descriptor, parse_layout_index
 from imagewright.errors import Failed
 from imagewright.files import write_atomically
-from imagewright.names import Digest, Platform, digest_algorithm, digest_of
+from imagewright.names import Digest, Platform, digest_algorithm, digest_of, parse_digest
 
 REF_NAME = "org.opencontainers.image.ref.name"
+
+UNKNOWN = Platform("unknown", "unknown")
+"""The platform of what describes an image: https://docs.docker.com/build/metadata/attestations/attestation-storage/"""
 
 
 class Layout:
@@ -104,29 +107,38 @@ class Layout:
 def index_document(children: Iterable[Descriptor], annotations: Mapping[str, str]) -> bytes:
     """An OCI index of images, one per platform, in the platforms' order: the same bytes for the same children.
 
-    Of a child only media type, digest, size and platform go into it. ValueError where there is no child, one has no
-    platform, or two have the same.
+    After the images come the attestations among the children, in the order of the images that they describe, with their
+    annotations. Of an image only media type, digest, size and platform go into it. ValueError where there is no image,
+    one has no platform, two have the same, or an attestation describes none of them.
     """
     listed = list(children)
-    named = {child.platform.normalised(): child for child in listed if child.platform}
-    if not named or len(named) != len(listed):
+    images = [child for child in listed if not child.is_attestation]
+    named = {child.platform.normalised(): child for child in images if child.platform}
+    if not named or len(named) != len(images):
         raise ValueError("an index needs images with a platform each, no two with the same")
+    places = {child.digest: place for place, (_, child) in enumerate(sorted(named.items()))}
+    said = [child for child in listed if child.is_attestation]
+    if strange := [child.digest for child in said if child.annotations.get(ATTESTED) not in places]:
+        raise ValueError(f"the attestation {strange[0]} describes no image of its index")
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
         "manifests": [
-            {
-                "mediaType": child.media_type,
-                "digest": child.digest,
-                "size": child.size,
-                "platform": platform_members(platform),
-            }
-            for platform, child in sorted(named.items())
+            *(_members(child) | {"platform": platform_members(platform)} for platform, child in sorted(named.items())),
+            *(
+                _members(child)
+                | {"annotations": dict(sorted(child.annotations.items())), "platform": platform_members(UNKNOWN)}
+                for child in sorted(said, key=lambda one: (places[parse_digest(one.annotations[ATTESTED])], one.digest))
+            ),
         ],
     }
     if annotations:
         document["annotations"] = dict(sorted(annotations.items()))
     return to_json(document)
+
+
+def _members(child: Descriptor) -> dict[str, object]:
+    return {"mediaType": child.media_type, "digest": child.digest, "size": child.size}
 
 
 def platform_members(platform: Platform) -> dict[str, str]:

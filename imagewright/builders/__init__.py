@@ -14,6 +14,9 @@ from imagewright.settings import Cache
 
 AUTO = "auto"
 
+NOTICE = "note: "
+"""How a line of a builder begins that is for the person who watches, not only for the log. No engine's output does."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:

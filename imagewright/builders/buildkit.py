@@ -1,27 +1,49 @@
 """The builder `buildkit`: `buildctl` against a BuildKit that runs already, or one started for the occasion."""
 
+import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from imagewright import process
-from imagewright.builders import Abilities, BuildRequest, whole_or_nothing
-from imagewright.builders.daemon import buildkitd, platforms_of, program
-from imagewright.builders.exports import image_output, normalise
-from imagewright.builders.progress import Story
+from imagewright.builders import NOTICE, Abilities, BuildRequest, Ran, whole_or_nothing
+from imagewright.builders.daemon import buildkitd, lacking, platforms_of, program
+from imagewright.builders.exports import (
+    attestations,
+    cache_export,
+    cache_import,
+    fields,
+    image_output,
+    normalise,
+    source_policy,
+)
+from imagewright.builders.progress import Story, indented
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
+from imagewright.names import Platform
 from imagewright.recipe import BUILDKIT
-from imagewright.settings import CACHE_KINDS
+from imagewright.settings import CACHE_KINDS, Cache
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 
 _HOUR = 3600.0
+_COMMAND_SECONDS = 60.0
+_COMMAND_LINES = 1000
+_COMMAND_LIMITS = {"nofile": "4096:4096", "nproc": "4096:4096", "core": "0:0"}
+"""What `getrlimit` can limit without harm; a limit on address space would end Node.js and Go, which reserve much of it."""
+_TOO_LONG, _NOT_EXECUTABLE, _NOT_FOUND = 124, 126, 127
+"""Exit codes that say how a command fared, as `timeout` and shells have them."""
 
 
 class BuildKit:
-    """Builds through `buildctl`. address: of a buildkitd. env: for buildctl, with PATH and where credentials are."""
+    """Builds through `buildctl`. address: of a buildkitd. env: for buildctl, with PATH and where credentials are.
+
+    timeout: seconds that a build may take. no_other: why no BuildKit can be started here, if none answers there.
+    """
 
     name = "buildkit"
     family = BUILDKIT
@@ -36,10 +58,16 @@ class BuildKit:
         note="`BUILDKIT_HOST` names another one than this machine's; with none running, one is started for the occasion.",
     )
 
-    def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR) -> None:
+    def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR, no_other: str = "") -> None:
         self._address = address
         self._env = env
         self._timeout = timeout
+        self._no_other = no_other
+
+    @cached_property
+    def platforms(self) -> frozenset[Platform] | str:
+        """What it can run, or why it did not say. Asked once."""
+        return platforms_of(self._address, self._env)
 
     def unable(self, request: BuildRequest) -> str | None:
         """See `Builder`."""
@@ -47,10 +75,10 @@ class BuildKit:
             return "the tool has no Dockerfile"
         if not program("buildctl", self._env):
             return "buildctl is not installed"
-        platforms = platforms_of(self._address, self._env)
-        if isinstance(platforms, str):
-            return f"no BuildKit answers at {self._address}: {platforms}"
-        if missing := [str(one) for one in request.platforms if one.normalised() not in platforms]:
+        if isinstance(self.platforms, str):
+            other = f", and none can be started here: {self._no_other}" if self._no_other else ""
+            return f"no BuildKit answers at {self._address}: {self.platforms}{other}"
+        if missing := [str(one) for one in request.platforms if one.normalised() not in self.platforms]:
             return (
                 f"the BuildKit at {self._address} does not run {', '.join(missing)}; it would with an emulator "
                 "(Debian: qemu-user-static and binfmt-support) and after a restart"
@@ -59,19 +87,60 @@ class BuildKit:
 
     def build(self, request: BuildRequest, into: Path, say: Callable[[str], None]) -> None:
         """See `Builder`. A failed step is named with its exit code and its last lines."""
-        with whole_or_nothing(into, request.target) as folder:
+        with whole_or_nothing(into, request.target) as folder, tempfile.TemporaryDirectory() as notes:
             story = Story(say, "buildctl")
-            argv = ["buildctl", "--addr", self._address, *_arguments(request, folder)]
-            try:
-                ended = process.run(argv, timeout=self._timeout, env=self._env, on_line=story.read)
-            except process.NotStarted as error:
-                raise BuildFailed(f"{request.target}: buildctl cannot be run: {error.strerror}") from None
+            ended = self._buildctl(_arguments(request, folder, Path(notes), say), self._timeout, story, request.target)
             if ended.timed_out:
                 raise BuildFailed(f"{request.target}: the build did not end within {self._timeout:.0f} s")
             if ended.status != 0:
                 raise story.failure(request, ended.status)
             story.refuse_other_platform(request)
+            # Where buildctl received what it then moved to its place.
+            shutil.rmtree(folder / "ingest", ignore_errors=True)
             normalise(Layout(folder), request)
+
+    def run(self, layout: Path, platform: Platform, command: str) -> Ran:
+        """See `Builder`. A command that takes too long has the status 124; without a shell in the image it is 127.
+
+        BuildKit cannot limit its memory.
+        """
+        (top,) = Layout(layout).entries()
+        seconds = min(self._timeout, _COMMAND_SECONDS)
+        with tempfile.TemporaryDirectory() as temporary:
+            # buildctl makes a folder of its own in a layout that it reads.
+            context, store = Path(temporary, "context"), Path(temporary, "layout")
+            for folder in (context, store):
+                folder.mkdir()
+            (store / "blobs").symlink_to(layout.resolve() / "blobs")
+            (context / "Dockerfile").write_text(f"FROM built\nRUN {_exec_form(command)}\n", "utf-8")
+            options = {
+                "platform": str(platform),
+                "context:built": f"oci-layout://built@{top.digest}",
+                "force-network-mode": "none",
+                "ulimit": fields(_COMMAND_LIMITS),
+            }
+            story = Story(lambda _: None, "buildctl", kept=_COMMAND_LINES)
+            argv = [*_frontend(context, context, options), "--oci-layout", f"built={store}", "--no-cache"]
+            ended = self._buildctl(argv, seconds, story, f"'{command}'")
+        output = story.output()
+        if ended.timed_out:
+            return Ran(status=_TOO_LONG, output=(*output, f"it did not end within {seconds:.0f} s"))
+        status = story.exit_code()
+        if ended.status != 0 and status is None:
+            first, *rest = story.told(ended.status)
+            raise BuildFailed(f"BuildKit cannot run '{command}' in {layout}: {first}" + indented(rest))
+        if status == 1 and output and "unable to start container process" in output[-1]:
+            status = _NOT_FOUND if "no such file" in output[-1] else _NOT_EXECUTABLE
+        return Ran(status=status or 0, output=output)
+
+    def _buildctl(self, arguments: Sequence[str], seconds: float, story: Story, what: str) -> process.Ended:
+        argv = ["buildctl", "--addr", self._address, *arguments]
+        try:
+            return process.run(argv, timeout=seconds, env=self._env, on_line=story.read)
+        except process.NotStarted as error:
+            raise BuildFailed(
+                f"{what}: buildctl cannot be run: {error.strerror}", remedy="Install BuildKit, or repair PATH."
+            ) from None
 
 
 @contextmanager
@@ -82,17 +151,34 @@ def buildkit(env: Mapping[str, str], *, plain_http: Collection[str] = ()) -> Ite
     had, the builder is unable and says why.
     """
     given = env.get("BUILDKIT_HOST")
-    if given or not isinstance(platforms_of(DEFAULT_ADDRESS, env), str):
-        yield BuildKit(given or DEFAULT_ADDRESS, env)
-    elif os.geteuid() == 0 and program("buildkitd", env) and program("buildctl", env):
-        with buildkitd(env, plain_http=plain_http) as address:
-            yield BuildKit(address, env)
-    else:
-        yield BuildKit(DEFAULT_ADDRESS, env)
+    candidates = [BuildKit(address, env) for address in ([given] if given else _usual_addresses(env))]
+    running = next((one for one in candidates if given or not isinstance(one.platforms, str)), None)
+    with ExitStack() as stack:
+        if running is None and not (why := lacking(env)):
+            try:
+                running = BuildKit(stack.enter_context(buildkitd(env, plain_http=plain_http)), env)
+            except BuildFailed as error:
+                why = str(error)
+        yield running or BuildKit(DEFAULT_ADDRESS, env, no_other=why)
 
 
-def _arguments(request: BuildRequest, into: Path) -> list[str]:
-    """What follows `buildctl --addr …`."""
+def _usual_addresses(env: Mapping[str, str]) -> list[str]:
+    """Where this machine's BuildKit listens: root's, and that of the user."""
+    runtime = env.get("XDG_RUNTIME_DIR")
+    return [DEFAULT_ADDRESS, *([f"unix://{runtime}/buildkit/buildkitd.sock"] if runtime and os.geteuid() else [])]
+
+
+def _frontend(context: Path, dockerfiles: Path, options: Mapping[str, str]) -> list[str]:
+    """The arguments that name what is to be built from."""
+    return [
+        *("build", "--progress", "rawjson", "--frontend", "dockerfile.v0"),
+        *("--local", f"context={context}", "--local", f"dockerfile={dockerfiles}"),
+        *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
+    ]
+
+
+def _arguments(request: BuildRequest, into: Path, notes: Path, say: Callable[[str], None]) -> list[str]:
+    """What follows `buildctl --addr …`. notes: a folder for what buildctl is to read."""
     dockerfile = request.dockerfile
     if dockerfile is None:
         raise BuildFailed(f"{request.target}: the tool has no Dockerfile")
@@ -102,10 +188,42 @@ def _arguments(request: BuildRequest, into: Path) -> list[str]:
         "platform": ",".join(str(one) for one in sorted(request.platforms)),
         **{f"build-arg:{name}": value for name, value in sorted(arguments.items())},
         **{f"label:{name}": value for name, value in sorted(request.labels.items())},
+        **attestations(request),
     }
-    return [
-        *("build", "--progress", "rawjson", "--frontend", "dockerfile.v0"),
-        *("--local", f"context={request.context}", "--local", f"dockerfile={dockerfile.parent}"),
-        *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
-        *("--output", image_output(into)),
-    ]
+    argv = [*_frontend(request.context, dockerfile.parent, options), "--output", image_output(into)]
+    if request.stands_for:
+        policy = notes / "source-policy.json"
+        policy.write_bytes(source_policy(request))
+        argv += ["--source-policy-file", str(policy)]
+    if request.no_cache:
+        argv.append("--no-cache")
+    if request.cache and _usable(request.cache, say):
+        argv += [] if request.no_cache else ["--import-cache", cache_import(request.cache)]
+        argv += ["--export-cache", cache_export(request.cache)]
+    return argv
+
+
+def _usable(cache: Cache, say: Callable[[str], None]) -> bool:
+    """Whether a local cache can be written and read: buildctl would fail a build for it, after the build."""
+    if cache.kind != "local":
+        return True
+    folder = Path(cache.attributes["dir"])
+    index = folder / "index.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if index.exists():
+            json.loads(index.read_bytes())
+    except OSError as error:
+        say(f"{NOTICE}the build cache {folder} is not used: {error.strerror}")
+        return False
+    except ValueError:
+        say(f"{NOTICE}the build cache {folder} is not used: {index} is damaged; remove the folder")
+        return False
+    return True
+
+
+def _exec_form(command: str) -> str:
+    """A shell command as the exec form of RUN, in which a Dockerfile finds neither a here-document nor another line."""
+    return json.dumps(["/bin/sh", "-c", command]).replace("<", "\\u003c")

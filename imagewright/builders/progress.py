@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from imagewright.builders import BuildRequest
+from imagewright.builders import NOTICE, BuildRequest
 from imagewright.errors import BuildFailed
 from imagewright.names import shown
 
@@ -19,19 +19,44 @@ _OTHER_PLATFORM = "InvalidBaseImagePlatform: "
 """https://docs.docker.com/reference/build-checks/invalid-base-image-platform/"""
 _SOLVE = "failed to solve: "
 _ERROR = re.compile(r"\Aerror: ", re.IGNORECASE)
+_WRAPPINGS = re.compile(r"failed to compute cache key: |failed to calculate checksum of ref \S+: ")
+"""What BuildKit was about when it noticed; says nothing to who wrote the Dockerfile."""
 _STEP = re.compile(r"\[[^\]]*\]")
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|.*\r(?!\Z)")
+
+_CACHE_READ, _CACHE_WRITE = "importing cache manifest from ", "exporting cache to "
+_ABSENT = re.compile(r"not found|NoSuchKey|StatusCode: 404")
+
+_REMEDIES = (
+    (r"no space left on device", "Make room where BuildKit keeps its state, or where the image is written."),
+    (
+        r"code = Unavailable|error reading from server|use of closed network connection|broken pipe",
+        "BuildKit has ended, or cannot be reached any more: look into its log, then build again.",
+    ),
+    (
+        r"failed to resolve source metadata for \S+: .*(not found|denied|unauthorized)",
+        "Look whether the base is still there and may be read; a new plan takes the base of today.",
+    ),
+    (r"no match for platform", "Leave the platform out for this base, or publish the base for it."),
+    (r"exec format error", "Install an emulator (Debian: qemu-user-static and binfmt-support) and restart BuildKit."),
+    (r"failed to read dockerfile", "Write it, or remove what names it."),
+    (r"unknown instruction|dockerfile parse error|unsupported mount type", "Correct the Dockerfile."),
+    (r'"/[^"]*": not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
+    (r"(lstat|open|stat) .*no such file or directory", "Build again when nothing else changes the build context."),
+)
+"""What to do about an error in which the expression is found; the first counts."""
 
 
 class Story:
     """What a program tells with `--progress rawjson`: steps and their output, and in the end, as text, what went wrong.
 
-    say: takes each line fit to be shown. program: its name.
+    say: takes each line fit to be shown. program: its name. kept: how many lines of each step's output are remembered.
     """
 
-    def __init__(self, say: Callable[[str], None], program: str) -> None:
+    def __init__(self, say: Callable[[str], None], program: str, *, kept: int = SHOWN_LINES) -> None:
         self._say = say
         self._program = program
+        self._kept = kept
         self._names: dict[str, str] = {}
         self._told: set[str] = set()
         self._unfinished: dict[str, bytes] = {}
@@ -48,6 +73,7 @@ class Story:
             told = None
         if not isinstance(told, dict):
             self._text.append(line)
+            self._say(clean(line))
             return
         for vertex in told.get("vertexes") or ():
             self._step(vertex)
@@ -62,8 +88,17 @@ class Story:
         if vertex.get("started") and step not in self._told and not self._names[step].startswith("[internal]"):
             self._told.add(step)
             self._say(self._names[step] + (" (cached)" if vertex.get("cached") else ""))
-        if error := vertex.get("error"):
+        if (error := vertex.get("error")) and step not in self._errors:
             self._errors[step] = error
+            self._say_cache(self._names[step], clean(error))
+
+    def _say_cache(self, name: str, error: str) -> None:
+        """Tells a person that a cache fails, which no build fails for. One that is not there yet is none."""
+        if name.startswith(_CACHE_WRITE):
+            self._say(f"{NOTICE}the build cache was not written: {error}")
+        elif name.startswith(_CACHE_READ):
+            absent = _ABSENT.search(error)
+            self._say(f"{'' if absent else NOTICE}the build cache was not read: {error}")
 
     def _output(self, step: str, data: bytes) -> None:
         *lines, self._unfinished[step] = (self._unfinished.get(step, b"") + data).split(b"\n")
@@ -72,32 +107,60 @@ class Story:
 
     def _line(self, step: str, line: bytes) -> None:
         text = clean(line.decode("utf-8", "replace"))
-        self._last.setdefault(step, deque(maxlen=SHOWN_LINES)).append(text)
+        self._last.setdefault(step, deque(maxlen=self._kept)).append(text)
         number = _STEP.match(self._names.get(step, ""))
         self._say(f"{number[0] if number else '  '} {text}")
 
+    def exit_code(self) -> int | None:
+        """Of the command that failed; None where none did."""
+        found = self._failed_step()
+        return found[1] if found else None
+
+    def output(self) -> tuple[str, ...]:
+        """The lines of all steps."""
+        self._flush()
+        return tuple(line for lines in self._last.values() for line in lines)
+
     def failure(self, request: BuildRequest, status: int) -> BuildFailed:
         """The error to raise after the program has ended with that status."""
-        for step, rest in self._unfinished.items():
-            if rest:
-                self._line(step, rest)
+        self._flush()
         where = self._place(request)
-        for step, error in self._errors.items():
-            if found := _EXIT_CODE.search(error):
-                reason = f"{request.target}: {self._names[step]}: exit code {found[1]}"
-                return BuildFailed(reason + indented(self._last.get(step, ())), where=where)
+        if found := self._failed_step():
+            step, code = found
+            lines = self._last.get(step, ())
+            reason = f"{request.target}: {self._names[step]}: exit code {code}"
+            return BuildFailed(reason + indented(lines), where=where, remedy=remedy("\n".join(lines)))
+        first, *rest = self.told(status)
+        reason = f"{request.target}: {first}" + indented(rest[-SHOWN_LINES:])
+        return BuildFailed(reason, where=where, remedy=remedy(reason))
+
+    def told(self, status: int) -> list[str]:
+        """What the program said in the end, in lines; at least one."""
         text = "\n".join(self._text)
         told = text.rpartition(_SOLVE)[2] if _SOLVE in text else _ERROR.sub("", text)
-        lines = [clean(line) for line in told.strip().splitlines()] or [f"{self._program} ended with status {status}"]
-        return BuildFailed(f"{request.target}: {lines[0]}" + indented(lines[1:][-SHOWN_LINES:]), where=where)
+        lines = [clean(_WRAPPINGS.sub("", line)) for line in told.strip().splitlines()]
+        return lines or [f"{self._program} ended with status {status}"]
+
+    def _failed_step(self) -> tuple[str, int] | None:
+        for step, error in self._errors.items():
+            if found := _EXIT_CODE.search(error):
+                return step, int(found[1])
+        return None
+
+    def _flush(self) -> None:
+        for step, rest in self._unfinished.items():
+            if rest:
+                self._unfinished[step] = b""
+                self._line(step, rest)
 
     def refuse_other_platform(self, request: BuildRequest) -> None:
         """`BuildFailed` where the base was taken for a platform it is not of: the image would carry the wrong name.
 
         A base without an index is taken for any platform, with a warning.
         """
+        base = request.stands_for or str(request.base)
         for warning in self._warnings:
-            if warning.startswith(_OTHER_PLATFORM) and str(request.base) in warning:
+            if warning.startswith(f"{_OTHER_PLATFORM}Base image {base} "):
                 raise BuildFailed(f"{request.target}: {clean(warning.removeprefix(_OTHER_PLATFORM))}")
 
     def _place(self, request: BuildRequest) -> str:
@@ -106,6 +169,11 @@ class Story:
             if request.dockerfile and (found := _PLACE.match(line)) and found[1] == request.dockerfile.name:
                 return f"{request.dockerfile}:{found[2]}"
         return ""
+
+
+def remedy(text: str) -> str:
+    """What to do about an error of BuildKit, empty where nobody knows."""
+    return next((advice for found, advice in _REMEDIES if re.search(found, text)), "")
 
 
 def clean(line: str) -> str:

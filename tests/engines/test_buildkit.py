@@ -185,7 +185,8 @@ def test_a_base_that_is_not_there_is_told_in_the_frontends_words(
     gone = request_.base.repository.at(parse_digest(f"sha256:{'0' * 64}"))
     told = failure(builder, onto(request_, gone), tmp_path)
     says = f"{gone}: failed to resolve source metadata for {gone}: {gone}: not found"
-    assert told == f"Dockerfile:2: codex-fedora: {says}"
+    advice = "Look whether the base is still there and may be read; a new plan takes the base of today."
+    assert told == f"Dockerfile:2: codex-fedora: {says}\n  {advice}"
 
 
 @pytest.mark.parametrize(
