@@ -13,13 +13,20 @@ from imagewright.names import shown
 SHOWN_LINES = 15
 """How much of a failed command's output goes into the error; all of it is in the log."""
 
-_EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
+_EXIT_CODE = re.compile(
+    r"(?:did not complete successfully|executor failed running \[.*\]): exit code: (\d+)", re.DOTALL
+)
+"""As BuildKit says it today, and as docker 20.10 did."""
 _PLACE = re.compile(r"(\S+):(\d+)\Z")
 _OTHER_PLATFORM = "InvalidBaseImagePlatform: "
 """https://docs.docker.com/reference/build-checks/invalid-base-image-platform/"""
 _SOLVE = "failed to solve: "
 _ERROR = re.compile(r"\Aerror: ", re.IGNORECASE)
-_WRAPPINGS = re.compile(r"failed to compute cache key: |failed to calculate checksum of ref \S+: ")
+_PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line (\d+)")
+_WRAPPINGS = re.compile(
+    r"failed to compute cache key: |failed to calculate checksum of ref \S+: |rpc error: code = Unknown desc = "
+    r"|failed to solve with frontend \S+: |failed to create LLB definition: "
+)
 """What BuildKit was about when it noticed; says nothing to who wrote the Dockerfile."""
 _STEP = re.compile(r"\[[^\]]*\]")
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|.*\r(?!\Z)")
@@ -34,7 +41,7 @@ _REMEDIES = (
         "BuildKit has ended, or cannot be reached any more: look into its log, then build again.",
     ),
     (
-        r"failed to resolve source metadata for \S+: .*(not found|denied|unauthorized)",
+        r"failed to resolve source metadata for \S+: .*(not found|denied|unauthorized)|@sha256:[0-9a-f]{64}: not found",
         "Look whether the base is still there and may be read; a new plan takes the base of today.",
     ),
     (r"no match for platform", "Leave the platform out for this base, or publish the base for it."),
@@ -168,7 +175,8 @@ class Story:
         for line in self._text:
             if request.dockerfile and (found := _PLACE.match(line)) and found[1] == request.dockerfile.name:
                 return f"{request.dockerfile}:{found[2]}"
-        return ""
+        found = _PARSE_ERROR.search("\n".join(self._text))
+        return f"{request.dockerfile}:{found[1]}" if found else ""
 
 
 def remedy(text: str) -> str:
