@@ -48,7 +48,7 @@ _REMEDIES = (
     (r"exec format error", "Install an emulator (Debian: qemu-user-static and binfmt-support) and restart BuildKit."),
     (r"failed to read dockerfile", "Write it, or remove what names it."),
     (r"unknown instruction|dockerfile parse error|unsupported mount type", "Correct the Dockerfile."),
-    (r'"/[^"]*": not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
+    (r'"/[^"]*":? not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
     (r"(lstat|open|stat) .*no such file or directory", "Build again when nothing else changes the build context."),
 )
 """What to do about an error in which the expression is found; the first counts."""
