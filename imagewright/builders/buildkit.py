@@ -56,7 +56,7 @@ class BuildKit:
     )
 
     def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR, no_other: str = "") -> None:
-        self._address = address
+        self.address = address
         self._env = env
         self._timeout = timeout
         self._no_other = no_other
@@ -64,7 +64,7 @@ class BuildKit:
     @cached_property
     def platforms(self) -> frozenset[Platform] | str:
         """What it can run, or why it did not say. Asked once."""
-        return platforms_of(self._address, self._env)
+        return platforms_of(self.address, self._env)
 
     def unable(self, request: BuildRequest) -> str | None:
         """See `Builder`."""
@@ -74,10 +74,10 @@ class BuildKit:
             return "buildctl is not installed"
         if isinstance(self.platforms, str):
             other = f", and none can be started here: {self._no_other}" if self._no_other else ""
-            return f"no BuildKit answers at {self._address}: {self.platforms}{other}"
+            return f"no BuildKit answers at {self.address}: {self.platforms}{other}"
         if missing := [str(one) for one in request.platforms if one.normalised() not in self.platforms]:
             return (
-                f"the BuildKit at {self._address} does not run {', '.join(missing)}; it would with an emulator "
+                f"the BuildKit at {self.address} does not run {', '.join(missing)}; it would with an emulator "
                 "(Debian: qemu-user-static and binfmt-support) and after a restart"
             )
         return None
@@ -122,7 +122,7 @@ class BuildKit:
         return ran_in_a_build(story, ended, layout, command, seconds)
 
     def _buildctl(self, arguments: Sequence[str], seconds: float, story: Story, what: str) -> process.Ended:
-        argv = ["buildctl", "--addr", self._address, *arguments]
+        argv = ["buildctl", "--addr", self.address, *arguments]
         try:
             return process.run(argv, timeout=seconds, env=self._env, on_line=story.read)
         except process.NotStarted as error:
