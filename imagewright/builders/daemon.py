@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from imagewright import process
-from imagewright.builders.progress import SHOWN_LINES, clean, indented
+from imagewright.builders.progress import SHOWN_LINES, clean, indented, without_wrappings
 from imagewright.errors import BuildFailed
 from imagewright.names import Platform
 
@@ -46,15 +46,16 @@ def buildkitd(env: Mapping[str, str], *, plain_http: Collection[str] = ()) -> It
     `BuildFailed` where it does not start.
     """
     # A socket's path has at most 107 bytes, so not wherever TMPDIR points.
-    folder = Path(tempfile.mkdtemp(prefix="imagewright-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="imagewright-buildkit-", dir="/tmp"))
     home = _home(folder, env)
     try:
         address = f"unix://{folder}/buildkitd.sock"
         config, log = folder / "buildkitd.toml", folder / "log"
         config.write_text(_configuration(home, address, plain_http))
-        argv = [*_ending_with_us(env), *_in_namespace(home, "daemon"), "buildkitd", "--config", str(config)]
+        bound, grace = _bound(home)
+        argv = [*bound, "buildkitd", "--config", str(config)]
         try:
-            with process.running(argv, env=home.env, output=log, grace=_STOP_SECONDS) as daemon:
+            with process.running(argv, env=home.env, output=log, grace=grace) as daemon:
                 _await_ready(daemon, address, env, log)
                 yield address
         except process.NotStarted as error:
@@ -105,22 +106,32 @@ def _home(folder: Path, env: Mapping[str, str]) -> _Home:
     return _Home(folder=folder, env={**env, **own}, rootless=rootless)
 
 
-def _ending_with_us(env: Mapping[str, str]) -> Sequence[str]:
-    """What stands before a program that is to be asked to end when this process is gone, `kill -9` included.
+def _bound(home: _Home) -> tuple[Sequence[str], float]:
+    """What stands before buildkitd, so that it and all that it has started end together, and when this process is gone.
 
-    BusyBox has a setpriv that cannot; then only an orderly end of this process ends it.
+    That includes `kill -9`, of either: in a process namespace of its own nothing outlives it, in a mount namespace nothing
+    stays mounted. And how many seconds it is given to end, as then it need not. A system whose setpriv or unshare cannot
+    do this, as BusyBox's, gets what it can.
     """
-    bound = ["setpriv", "--pdeathsig", "TERM"]
+    kill, end = ("setpriv", "--pdeathsig", "KILL"), ("setpriv", "--pdeathsig", "TERM")
+    if home.rootless:
+        apart = (*_in_namespace(home, "daemon"), "--pidns")
+        return ((*kill, *apart) if _runs(kill, home.env) else apart), 0
+    if _runs(apart := (*kill, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"), home.env):
+        return apart, 0
+    return (end if _runs(end, home.env) else ()), _STOP_SECONDS
+
+
+def _runs(prefix: Sequence[str], env: Mapping[str, str]) -> bool:
     try:
-        can = process.run([*bound, "true"], timeout=QUESTION_SECONDS, env=env).status == 0
-    except process.NotStarted:
-        can = False
-    return bound if can else ()
+        return process.run([*prefix, "true"], timeout=QUESTION_SECONDS, env=env).status == 0
+    except process.NotStarted:  # there is no such program
+        return False
 
 
 def _in_namespace(home: _Home, name: str) -> Sequence[str]:
-    """What stands before a program that is to be root in a user namespace; nothing where it is root anyway."""
-    return ("rootlesskit", f"--state-dir={home.folder}/rootlesskit-{name}") if home.rootless else ()
+    """What stands before a program that is to be root in a user namespace."""
+    return ("rootlesskit", f"--state-dir={home.folder}/rootlesskit-{name}")
 
 
 def _configuration(home: _Home, address: str, plain_http: Collection[str]) -> str:
@@ -165,7 +176,10 @@ def _remove(home: _Home) -> None:
         with suppress(process.NotStarted):  # then nothing was ever started
             argv = [*_in_namespace(home, "remover"), "rm", "-rf", f"{home.folder}/root"]
             process.run(argv, timeout=_STOP_SECONDS, env=home.env)
-    shutil.rmtree(home.folder, ignore_errors=True)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while home.folder.exists() and time.monotonic() < deadline:
+        # Whatever dies in the daemon's namespace may have written once more.
+        shutil.rmtree(home.folder, ignore_errors=True)
 
 
 def program(name: str, env: Mapping[str, str]) -> str | None:
@@ -187,7 +201,7 @@ def platforms_of(address: str, env: Mapping[str, str]) -> frozenset[Platform] | 
         return f"it says nothing for {QUESTION_SECONDS:.0f} s"
     if ended.status != 0:
         lines = ended.stderr.decode("utf-8", "replace").split("\n")
-        return next((clean(line) for line in reversed(lines) if line.strip()), f"exit code {ended.status}")
+        return next((without_wrappings(line) for line in reversed(lines) if line.strip()), f"exit code {ended.status}")
     workers = json.loads(ended.stdout)
     # Only the first, the default one, is ever asked to build.
     return frozenset(

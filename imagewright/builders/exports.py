@@ -89,7 +89,7 @@ def source_policy(request: BuildRequest) -> bytes:
     """
     rule = {
         "action": "CONVERT",
-        "selector": {"identifier": f"docker-image://{complete(request.stands_for)}", "match_type": "EXACT"},
+        "selector": {"identifier": f"docker-image://{complete(request.stands_for)}"},
         "updates": {"identifier": f"docker-image://{request.base}"},
     }
     return json.dumps({"version": 1, "rules": [rule]}).encode()

@@ -24,10 +24,12 @@ _SOLVE = "failed to solve: "
 _ERROR = re.compile(r"\Aerror: ", re.IGNORECASE)
 _PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line (\d+)")
 _WRAPPINGS = re.compile(
-    r"failed to compute cache key: |failed to calculate checksum of ref \S+: |rpc error: code = Unknown desc = "
+    r"failed to compute cache key: |failed to calculate checksum of ref \S+: |invalid local: (resolve : )?"
+    r"|(listing workers for Build: )?failed to list workers: |Unavailable: connection error: desc = "
+    r"|transport: Error while dialing: |failed to receive status: |rpc error: code = \w+ desc = "
     r"|failed to solve with frontend \S+: |failed to create LLB definition: "
 )
-"""What BuildKit was about when it noticed; says nothing to who wrote the Dockerfile."""
+"""What BuildKit was about when it noticed; says nothing to a person."""
 _STEP = re.compile(r"\[[^\]]*\]")
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|.*\r(?!\Z)")
 
@@ -35,23 +37,28 @@ _CACHE_READ, _CACHE_WRITE = "importing cache manifest from ", "exporting cache t
 _ABSENT = re.compile(r"not found|NoSuchKey|StatusCode: 404")
 
 _REMEDIES = (
-    (r"no space left on device", "Make room where BuildKit keeps its state, or where the image is written."),
-    (
-        r"code = Unavailable|error reading from server|use of closed network connection|broken pipe",
-        "BuildKit has ended, or cannot be reached any more: look into its log, then build again.",
-    ),
-    (
-        r"failed to resolve source metadata for \S+: .*(not found|denied|unauthorized)|@sha256:[0-9a-f]{64}: not found",
-        "Look whether the base is still there and may be read; a new plan takes the base of today.",
-    ),
-    (r"no match for platform", "Leave the platform out for this base, or publish the base for it."),
-    (r"exec format error", "Install an emulator (Debian: qemu-user-static and binfmt-support) and restart BuildKit."),
-    (r"failed to read dockerfile", "Write it, or remove what names it."),
-    (r"unknown instruction|dockerfile parse error|unsupported mount type", "Correct the Dockerfile."),
-    (r'"/[^"]*":? not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
-    (r"(lstat|open|stat) .*no such file or directory", "Build again when nothing else changes the build context."),
+    (r"(?i)no space left on device", "Make room where BuildKit keeps its state, or where the image is written."),
+    (r"(?i)exec format error", "Install an emulator (Debian: qemu-user-static, binfmt-support) and restart BuildKit."),
 )
 """What to do about an error in which the expression is found; the first counts."""
+_BUILDKIT_REMEDIES = (
+    *_REMEDIES,
+    (
+        r"Unavailable|error reading from server|use of closed network connection|broken pipe|no active session",
+        "BuildKit has ended, or cannot be reached any more: look into its log, then build again.",
+    ),
+    (r"no match for platform", "Leave the platform out for this base, or publish the base for it."),
+    (r"failed to do request", "Look whether the registry can be reached from where BuildKit runs."),
+    (
+        r"failed to resolve source metadata for |@sha256:[0-9a-f]{64}: not found",
+        "Look whether the base is still there and may be read; a new plan takes the base of today.",
+    ),
+    (r"failed to read dockerfile", "Write it, or look whether it was moved."),
+    (r'"/[^"]*":? not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
+    (r"(lstat|open|stat) /", "Look whether it is there, and build again while nothing else changes the build context."),
+)
+"""The same for what BuildKit itself says."""
+_CORRECT = "Correct the Dockerfile."
 
 
 class Story:
@@ -136,16 +143,17 @@ class Story:
             step, code = found
             lines = self._last.get(step, ())
             reason = f"{request.target}: {self._names[step]}: exit code {code}"
-            return BuildFailed(reason + indented(lines), where=where, remedy=remedy("\n".join(lines)))
+            return BuildFailed(reason + indented(lines), where=where, remedy=_remedy(_REMEDIES, "\n".join(lines)))
         first, *rest = self.told(status)
         reason = f"{request.target}: {first}" + indented(rest[-SHOWN_LINES:])
-        return BuildFailed(reason, where=where, remedy=remedy(reason))
+        advice = _remedy(_BUILDKIT_REMEDIES, "\n".join(self._text))
+        return BuildFailed(reason, where=where, remedy=advice or (_CORRECT if where else ""))
 
     def told(self, status: int) -> list[str]:
         """What the program said in the end, in lines; at least one."""
         text = "\n".join(self._text)
         told = text.rpartition(_SOLVE)[2] if _SOLVE in text else _ERROR.sub("", text)
-        lines = [clean(_WRAPPINGS.sub("", line)) for line in told.strip().splitlines()]
+        lines = [without_wrappings(line) for line in told.strip().splitlines()]
         return lines or [f"{self._program} ended with status {status}"]
 
     def _failed_step(self) -> tuple[str, int] | None:
@@ -171,17 +179,28 @@ class Story:
                 raise BuildFailed(f"{request.target}: {clean(warning.removeprefix(_OTHER_PLATFORM))}")
 
     def _place(self, request: BuildRequest) -> str:
-        """`Dockerfile:line`, where the text shows a part of the Dockerfile."""
+        """`Dockerfile:line`, where the text shows a part of the Dockerfile; the Dockerfile, where it cannot be read."""
         for line in self._text:
+            if "failed to read dockerfile" in line:
+                return str(request.dockerfile)
             if request.dockerfile and (found := _PLACE.match(line)) and found[1] == request.dockerfile.name:
                 return f"{request.dockerfile}:{found[2]}"
         found = _PARSE_ERROR.search("\n".join(self._text))
         return f"{request.dockerfile}:{found[1]}" if found else ""
 
 
+def _remedy(table: Iterable[tuple[str, str]], text: str) -> str:
+    return next((advice for found, advice in table if re.search(found, text)), "")
+
+
 def remedy(text: str) -> str:
-    """What to do about an error of BuildKit, empty where nobody knows."""
-    return next((advice for found, advice in _REMEDIES if re.search(found, text)), "")
+    """What to do about an error in BuildKit's words, or docker's; empty where nobody knows."""
+    return _remedy(_BUILDKIT_REMEDIES, text)
+
+
+def without_wrappings(line: str) -> str:
+    """A line of BuildKit's errors, cleaned, without what it was about when it noticed."""
+    return clean(_WRAPPINGS.sub("", _ERROR.sub("", line)))
 
 
 def clean(line: str) -> str:
