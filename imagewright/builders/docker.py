@@ -179,11 +179,14 @@ class Docker:
             self._docker(["save", "--output", str(file), name], request.target)
         finally:
             self._remove_image(name)
-        layout = Layout.create(folder)
         try:
+            layout = Layout.create(folder)
             image = archive.read(file, layout)
         except archive.BadArchive as error:
             raise BuildFailed(f"{request.target}: what docker has saved is {error.reason}") from None
+        except OSError as error:  # a full disk
+            told = str(error.strerror)
+            raise BuildFailed(f"{request.target}: the image cannot be kept: {told}", remedy=remedy(told)) from None
         (wanted,) = request.platforms
         if image.platform is None or image.platform.normalised() != wanted.normalised():
             raise BuildFailed(f"{request.target}: docker made {image.platform}, which is not what was asked for")
