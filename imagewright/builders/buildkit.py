@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imagewright import process
 from imagewright.builders import Abilities, BuildRequest, Ran, whole_or_nothing
-from imagewright.builders.commands import COMMAND_LINES, COMMAND_SECONDS, exec_form, ran_in_a_build
+from imagewright.builders.commands import COMMAND_LIMITS, COMMAND_LINES, COMMAND_SECONDS, exec_form, ran_in_a_build
 from imagewright.builders.daemon import buildkitd, lacking, platforms_of, program
 from imagewright.builders.exports import (
     attestations,
@@ -32,8 +32,6 @@ from imagewright.settings import CACHE_KINDS
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 
 _HOUR = 3600.0
-_COMMAND_LIMITS = {"nofile": "4096:4096", "nproc": "4096:4096", "core": "0:0"}
-"""What `getrlimit` can limit without harm; a limit on address space would end Node.js and Go, which reserve much of it."""
 
 
 class BuildKit:
@@ -114,7 +112,7 @@ class BuildKit:
                 "platform": str(platform),
                 "context:built": f"oci-layout://built@{top.digest}",
                 "force-network-mode": "none",
-                "ulimit": fields(_COMMAND_LIMITS),
+                "ulimit": fields(COMMAND_LIMITS),
             }
             story = Story(lambda _: None, "buildctl", kept=COMMAND_LINES)
             argv = [*_frontend(context, context, options), "--oci-layout", f"built={store}", "--no-cache"]

@@ -12,6 +12,8 @@ from imagewright.errors import BuildFailed
 COMMAND_SECONDS = 60.0
 COMMAND_LINES = 1000
 """How many of its last lines are kept."""
+COMMAND_LIMITS = {"nofile": "4096:4096", "nproc": "4096:4096", "core": "0:0"}
+"""What `getrlimit` can limit without harm; a limit on address space would end Node.js and Go, which reserve much of it."""
 
 _TOO_LONG, _NOT_EXECUTABLE, _NOT_FOUND = 124, 126, 127
 """Exit codes that say how a command fared, as `timeout` and shells have them."""

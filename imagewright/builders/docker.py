@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from imagewright import archive, process
 from imagewright.builders import NOTICE, Abilities, BuildRequest, Ran, whole_or_nothing
 from imagewright.builders.commands import (
+    COMMAND_LIMITS,
     COMMAND_LINES,
     COMMAND_SECONDS,
     SHELL_STATUSES,
@@ -213,7 +214,7 @@ class Docker:
             failure = story.failure(request, ended.status)
             if story.exit_code() is None and isinstance(now := _look(self._env), str):
                 raise BuildFailed(
-                    f"{request.target}: docker has ended while it was building: {now}",
+                    f"{request.target}: the engine has ended while it was building: {now}",
                     remedy="Start it, look into its log, then build again.",
                 )
             raise failure
@@ -252,19 +253,15 @@ class Docker:
             try:
                 self._docker([*argv, "-c", command], what)
                 output: deque[str] = deque(maxlen=COMMAND_LINES)
-                ended = process.run(
-                    ["docker", "start", "--attach", name],
-                    timeout=self._seconds,
-                    env=self._env,
-                    on_line=lambda line: output.append(clean(line)),
-                )
+                argv = ["docker", "start", "--attach", name]
+                ended = _run(argv, self._seconds, self._env, lambda line: output.append(clean(line)))
                 if ended.timed_out:
                     return took_too_long(output, self._seconds)
                 state = json.loads(self._docker(["inspect", "--format", "{{json .State}}", name], what))
                 if state["Error"] and state["ExitCode"] not in SHELL_STATUSES:
                     raise BuildFailed(f"{what} cannot be run: {clean(state['Error'])}")
             finally:
-                process.run(["docker", "rm", "--force", "--volumes", name], timeout=_DAEMON_SECONDS, env=self._env)
+                _run(["docker", "rm", "--force", "--volumes", name], _DAEMON_SECONDS, self._env)
         return Ran(status=int(state["ExitCode"]), output=tuple(output))
 
     @contextmanager
@@ -277,6 +274,9 @@ class Docker:
                 image = archive.write(Layout(layout), platform, name, file)
             except Failed as error:
                 raise BuildFailed(f"{what} cannot be run: {error.reason}", where=error.where) from None
+            except OSError as error:  # a full disk
+                told = str(error.strerror)
+                raise BuildFailed(f"{what} cannot be run: {told}", where=folder, remedy=remedy(told)) from None
             if self._has(image):
                 # Somebody has it already: a name of ours, taken away again, could take their image away.
                 yield image
@@ -304,6 +304,7 @@ class Docker:
             argv = [
                 *("build", "--progress", "rawjson", "--platform", str(platform), "--no-cache", "--provenance=false"),
                 *("--build-context", f"built=oci-layout://{store}@{top.digest}", "--output", "type=cacheonly"),
+                *(part for name, limit in COMMAND_LIMITS.items() for part in ("--ulimit", f"{name}={limit}")),
                 str(context),
             ]
             story = Story(lambda _: None, "buildx", kept=COMMAND_LINES)
@@ -312,7 +313,7 @@ class Docker:
 
     def _docker(self, arguments: Sequence[str], what: str) -> bytes:
         """What a docker command prints; `BuildFailed` in its words where it fails."""
-        ended = process.run(["docker", *arguments], timeout=_DAEMON_SECONDS, env=self._env)
+        ended = _run(["docker", *arguments], _DAEMON_SECONDS, self._env)
         if ended.timed_out:
             raise BuildFailed(f"{what}: docker {arguments[0]} did not end within {_DAEMON_SECONDS:.0f} s")
         if ended.status != 0:
@@ -322,11 +323,18 @@ class Docker:
 
     def _remove_image(self, name: str) -> None:
         """Takes a name away, and what nobody else has a name for; images below it, which are somebody's, stay."""
-        process.run(["docker", "image", "rm", "--no-prune", name], timeout=_DAEMON_SECONDS, env=self._env)
+        _run(["docker", "image", "rm", "--no-prune", name], _DAEMON_SECONDS, self._env)
 
 
 def _look(env: Mapping[str, str]) -> _Engine | str:
     """The buildx builder in use, or why there is none: one clause, with what to do."""
+    try:
+        return _found(env)
+    except BuildFailed as error:  # a program that is there and cannot be run
+        return error.reason
+
+
+def _found(env: Mapping[str, str]) -> _Engine | str:
     buildx = _buildx_program(env)
     if isinstance(buildx, str):
         return buildx
@@ -377,7 +385,18 @@ def _values(text: str, name: str) -> list[str]:
 
 
 def _answer(argv: Sequence[str], env: Mapping[str, str]) -> process.Ended:
-    return process.run(argv, timeout=_QUESTION_SECONDS, env=env)
+    return _run(argv, _QUESTION_SECONDS, env)
+
+
+def _run(
+    argv: Sequence[str], seconds: float, env: Mapping[str, str], on_line: Callable[[str], None] | None = None
+) -> process.Ended:
+    try:
+        return process.run(argv, timeout=seconds, env=env, on_line=on_line)
+    except process.NotStarted as error:
+        raise BuildFailed(
+            f"{argv[0]} cannot be run: {error.strerror}", remedy="Repair PATH, or install it anew."
+        ) from None
 
 
 def _buildx(
@@ -385,7 +404,7 @@ def _buildx(
 ) -> process.Ended:
     verb, *rest = arguments
     argv = [*engine.buildx, verb, "--builder", engine.builder, *rest]
-    return process.run(argv, timeout=seconds, env=env, on_line=story.read)
+    return _run(argv, seconds, env, story.read)
 
 
 def _asked(request: BuildRequest) -> list[str]:

@@ -482,7 +482,7 @@ def test_a_daemon_that_ends_while_it_builds_is_told(
         with pytest.raises(BuildFailed) as failed:
             builder.build(dockerfile(request_, "RUN echo be'gun'; sleep 20\n"), tmp_path / "images/out", end)
     assert str(failed.value) == (
-        "codex-fedora: docker has ended while it was building: the buildx builder default cannot be used: "
+        "codex-fedora: the engine has ended while it was building: the buildx builder default cannot be used: "
         f"Cannot connect to the Docker daemon at {address}. Is the docker daemon running?\n"
         "  Start it, look into its log, then build again."
     )
@@ -495,6 +495,13 @@ def with_no_docker(env: Env, folder: Path) -> Env:
 
 def with_no_buildx(env: Env, folder: Path) -> Env:
     return {**env, "PATH": f"{env['PATH'].split(':')[0]}:/usr/bin:/bin", "HOME": str(folder)}
+
+
+def with_something_else_named_docker(env: Env, folder: Path) -> Env:
+    for name in ("docker", "docker-buildx"):
+        (folder / name).write_text("not a program")
+        (folder / name).chmod(0o755)
+    return {**env, "PATH": str(folder)}
 
 
 def with_no_daemon(env: Env, folder: Path) -> Env:
@@ -517,6 +524,7 @@ def with_an_idle_builder(env: Env, folder: Path) -> Env:
     ("surroundings", "reason"),
     [
         (with_no_docker, "docker is not installed"),
+        (with_something_else_named_docker, "docker cannot be run: Exec format error"),
         (with_no_buildx, "docker has no buildx; install it (docker-buildx-plugin or docker-buildx)"),
         (
             with_no_daemon,
