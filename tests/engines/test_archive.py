@@ -99,7 +99,7 @@ def test_container_structure_test_looks_into_it(written: Path, tmp_path: Path) -
     """Its driver `tar` needs no engine."""
     wanted = {
         "schemaVersion": "2.0.0",
-        "fileExistenceTests": [{"name": "shell", "path": "/bin/sh", "shouldExist": True}],
+        "fileExistenceTests": [{"name": "busybox", "path": "/bin/busybox", "shouldExist": True}],
     }
     (tmp_path / "wanted.json").write_text(json.dumps(wanted))
     argv = [
@@ -111,7 +111,7 @@ def test_container_structure_test_looks_into_it(written: Path, tmp_path: Path) -
     ]
     ended = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    (tmp_path / "wanted.json").write_text(json.dumps(wanted).replace("/bin/sh", "/bin/nosuch"))
+    (tmp_path / "wanted.json").write_text(json.dumps(wanted).replace("/bin/busybox", "/bin/nosuch"))
     assert subprocess.run(argv, check=False, capture_output=True).returncode == 1
 
 
