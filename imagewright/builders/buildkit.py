@@ -50,7 +50,7 @@ class BuildKit:
         keeps_base_layers=True,
         replaces_from=True,
         runs=True,
-        note="`BUILDKIT_HOST` names another one than this machine's; with none running, one is started for the occasion.",
+        note="`BUILDKIT_HOST` names another than this machine's, root's or the user's; with none, one is started for the time.",
     )
 
     def __init__(self, address: str, env: Mapping[str, str], *, timeout: float = 2 * _HOUR, no_other: str = "") -> None:
@@ -84,7 +84,9 @@ class BuildKit:
         """See `Builder`. A failed step is named with its exit code and its last lines."""
         with whole_or_nothing(into, request.target) as folder, tempfile.TemporaryDirectory() as notes:
             story = Story(say, "buildctl")
-            ended = self._buildctl(_arguments(request, folder, Path(notes), say), self._timeout, story, request.target)
+            ended = self._buildctl(
+                buildctl_arguments(request, folder, Path(notes), say), self._timeout, story, request.target
+            )
             if ended.timed_out:
                 raise BuildFailed(f"{request.target}: the build did not end within {self._timeout:.0f} s")
             if ended.status != 0:
@@ -163,7 +165,7 @@ def _frontend(context: Path, dockerfiles: Path, options: Mapping[str, str]) -> l
     ]
 
 
-def _arguments(request: BuildRequest, into: Path, notes: Path, say: Callable[[str], None]) -> list[str]:
+def buildctl_arguments(request: BuildRequest, into: Path, notes: Path, say: Callable[[str], None]) -> list[str]:
     """What follows `buildctl --addr …`. notes: a folder for what buildctl is to read."""
     dockerfile = request.dockerfile
     if dockerfile is None:

@@ -16,7 +16,7 @@ import click
 
 from imagewright import plan as plans
 from imagewright import process
-from imagewright.builders import Builder, BuildRequest, choose
+from imagewright.builders import NOTICE, Builder, BuildRequest, choose
 from imagewright.catalogue import Catalogue, Pair
 from imagewright.cli import Place
 from imagewright.cli.clock import now, refuse_old
@@ -314,16 +314,17 @@ class _Worker:
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
             except Failed as error:
-                raise Failed(
-                    f"{error.reason}\n  all of its output: {_near(log, self._place)}", remedy=error.remedy
-                ) from None
+                reason = f"{error.reason}\n  all of its output: {_near(log, self._place)}"
+                raise Failed(reason, remedy=error.remedy, where=error.where) from None
         say(f"{title}: built in {time.monotonic() - began:.1f} s")
         return Work(pair=job.pair, version=job.version, base=job.base, layouts=(layout,))
 
     def _keep(self, lines: TextIO, title: str, line: str) -> None:
         lines.write(f"{line}\n")
         lines.flush()
-        if _STEP.match(line):
+        if line.startswith(NOTICE):
+            say(f"{title}: {line}")
+        elif _STEP.match(line):
             say(f"{title}: {' '.join(line.split())[:_COLUMNS]}")
 
     def _request(self, job: Job, platforms: tuple[Platform, ...]) -> tuple[Builder, BuildRequest]:

@@ -564,7 +564,7 @@ def layout(builder: BuildKit, base: Reference, tmp_path_factory: pytest.TempPath
         ("ip -o addr show | grep -v ' lo '", 1, ()),
         ("ulimit -n; ulimit -u; ulimit -c", 0, ("4096", "4096", "0")),
         ("nothing-of-the-kind", 127, ("/bin/sh: nothing-of-the-kind: not found",)),
-        ("sh -c 'kill -9 $$'", 137, ("Killed",)),
+        ("sleep 9 & kill -9 $!; wait $!", 137, ("Killed",)),
     ],
 )
 def test_a_command_runs_in_what_was_built(
