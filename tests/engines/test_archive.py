@@ -99,7 +99,7 @@ def test_container_structure_test_looks_into_it(written: Path, tmp_path: Path) -
     """Its driver `tar` needs no engine."""
     wanted = {
         "schemaVersion": "2.0.0",
-        "fileExistenceTests": [{"name": "busybox", "path": "/bin/busybox", "shouldExist": True}],
+        "fileExistenceTests": [{"name": "busybox", "path": "/bin/busybox", "shouldExist": True, "uid": -1, "gid": -1}],
     }
     (tmp_path / "wanted.json").write_text(json.dumps(wanted))
     argv = [
