@@ -277,8 +277,8 @@ class Docker:
             except OSError as error:  # a full disk
                 told = str(error.strerror)
                 raise BuildFailed(f"{what} cannot be run: {told}", where=folder, remedy=remedy(told)) from None
-            if self._has(image):
-                # Somebody has it already: a name of ours, taken away again, could take their image away.
+            if self._is_nameless(image):
+                # Somebody's already; with a name of ours, taken away again, it would be gone.
                 yield image
                 return
             try:
@@ -287,8 +287,9 @@ class Docker:
             finally:
                 self._remove_image(name)
 
-    def _has(self, image: str) -> bool:
-        return _answer(["docker", "image", "inspect", image], self._env).status == 0
+    def _is_nameless(self, image: str) -> bool:
+        told = _answer(["docker", "image", "inspect", "--format", "{{len .RepoTags}}", image], self._env)
+        return told.stdout.strip() == b"0"
 
     def _in_build(self, engine: _Engine, layout: Path, platform: Platform, command: str) -> Ran:
         (top,) = Layout(layout).entries()

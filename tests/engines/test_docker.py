@@ -287,24 +287,26 @@ def test_a_command_runs_in_a_container_without_network_and_anything_of_the_hosts
     assert Docker(near, timeout=3).run(layout.path, ARM64, "echo a; sleep 60").status == 124
 
 
+@pytest.mark.parametrize("named", [True, False])
 def test_an_image_that_somebody_has_already_stays_after_a_command_ran_in_it(
-    near: Env, request_: BuildRequest, tmp_path: Path
+    near: Env, request_: BuildRequest, tmp_path: Path, named: bool
 ) -> None:
     layout = built(Docker(near), request_, tmp_path / "out")
-    subprocess.run(
-        ["skopeo", "copy", f"--dest-daemon-host={near['DOCKER_HOST']}", *only(layout), "docker-daemon:theirs:1"],
-        check=True,
-        capture_output=True,
-    )
+    keep(near, f"oci:{layout.path}", "arm64")
+    if not named:
+        # Its name becomes another's.
+        keep(near, f"docker://{request_.base}", "amd64")
     before = kept(near)
     assert Docker(near).run(layout.path, ARM64, "cat /opt/version").output == ("1.2.3",)
     assert kept(near) == before
-    docker(near, "image", "rm", "theirs:1")
+    docker(near, "image", "rm", *docker(near, "images", "--quiet", "--no-trunc").split())
 
 
-def only(layout: Layout) -> list[str]:
-    """What has skopeo copy the arm64 image of a layout."""
-    return ["--override-arch=arm64", f"oci:{layout.path}"]
+def keep(env: Env, image: str, architecture: str) -> None:
+    """Has the daemon keep an image as `theirs:1`."""
+    argv = ["skopeo", "copy", f"--override-arch={architecture}", "--src-tls-verify=false"]
+    argv += [f"--dest-daemon-host={env['DOCKER_HOST']}", image, "docker-daemon:theirs:1"]
+    subprocess.run(argv, check=True, capture_output=True)
 
 
 def test_an_image_without_a_shell_says_so(near: Env, request_: BuildRequest, tmp_path: Path) -> None:
