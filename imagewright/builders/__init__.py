@@ -80,7 +80,10 @@ class Builder(Protocol):
     name: str
     family: str
     """The recipe family: engines of one family read a build context alike."""
-    can: Abilities
+
+    @property
+    def can(self) -> Abilities:
+        """What it can do; of an engine with several forms, what the one here can."""
 
     def unable(self, request: BuildRequest) -> str | None:
         """Why this builder cannot do this request here, as one clause, or None if it can."""

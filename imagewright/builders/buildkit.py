@@ -1,6 +1,5 @@
 """The builder `buildkit`: `buildctl` against a BuildKit that runs already, or one started for the occasion."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -10,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from imagewright import process
-from imagewright.builders import NOTICE, Abilities, BuildRequest, Ran, whole_or_nothing
+from imagewright.builders import Abilities, BuildRequest, Ran, whole_or_nothing
+from imagewright.builders.commands import COMMAND_LIMITS, COMMAND_LINES, COMMAND_SECONDS, exec_form, ran_in_a_build
 from imagewright.builders.daemon import buildkitd, lacking, platforms_of, program
 from imagewright.builders.exports import (
     attestations,
@@ -20,23 +20,18 @@ from imagewright.builders.exports import (
     image_output,
     normalise,
     source_policy,
+    usable,
 )
-from imagewright.builders.progress import Story, indented
+from imagewright.builders.progress import Story
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
 from imagewright.names import Platform
 from imagewright.recipe import BUILDKIT
-from imagewright.settings import CACHE_KINDS, Cache
+from imagewright.settings import CACHE_KINDS
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 
 _HOUR = 3600.0
-_COMMAND_SECONDS = 60.0
-_COMMAND_LINES = 1000
-_COMMAND_LIMITS = {"nofile": "4096:4096", "nproc": "4096:4096", "core": "0:0"}
-"""What `getrlimit` can limit without harm; a limit on address space would end Node.js and Go, which reserve much of it."""
-_TOO_LONG, _NOT_EXECUTABLE, _NOT_FOUND = 124, 126, 127
-"""Exit codes that say how a command fared, as `timeout` and shells have them."""
 
 
 class BuildKit:
@@ -107,33 +102,24 @@ class BuildKit:
         BuildKit cannot limit its memory.
         """
         (top,) = Layout(layout).entries()
-        seconds = min(self._timeout, _COMMAND_SECONDS)
+        seconds = min(self._timeout, COMMAND_SECONDS)
         with tempfile.TemporaryDirectory() as temporary:
             # buildctl makes a folder of its own in a layout that it reads.
             context, store = Path(temporary, "context"), Path(temporary, "layout")
             for folder in (context, store):
                 folder.mkdir()
             (store / "blobs").symlink_to(layout.resolve() / "blobs")
-            (context / "Dockerfile").write_text(f"FROM built\nRUN {_exec_form(command)}\n", "utf-8")
+            (context / "Dockerfile").write_text(f"FROM built\nRUN {exec_form(command)}\n", "utf-8")
             options = {
                 "platform": str(platform),
                 "context:built": f"oci-layout://built@{top.digest}",
                 "force-network-mode": "none",
-                "ulimit": fields(_COMMAND_LIMITS),
+                "ulimit": fields(COMMAND_LIMITS),
             }
-            story = Story(lambda _: None, "buildctl", kept=_COMMAND_LINES)
+            story = Story(lambda _: None, "buildctl", kept=COMMAND_LINES)
             argv = [*_frontend(context, context, options), "--oci-layout", f"built={store}", "--no-cache"]
             ended = self._buildctl(argv, seconds, story, f"'{command}'")
-        output = story.output()
-        if ended.timed_out:
-            return Ran(status=_TOO_LONG, output=(*output, f"it did not end within {seconds:.0f} s"))
-        status = story.exit_code()
-        if ended.status != 0 and status is None:
-            first, *rest = story.told(ended.status)
-            raise BuildFailed(f"BuildKit cannot run '{command}' in {layout}: {first}" + indented(rest))
-        if status == 1 and output and "unable to start container process" in output[-1]:
-            status = _NOT_FOUND if "no such file" in output[-1] else _NOT_EXECUTABLE
-        return Ran(status=status or 0, output=output)
+        return ran_in_a_build(story, ended, layout, command, seconds)
 
     def _buildctl(self, arguments: Sequence[str], seconds: float, story: Story, what: str) -> process.Ended:
         argv = ["buildctl", "--addr", self.address, *arguments]
@@ -199,33 +185,7 @@ def buildctl_arguments(request: BuildRequest, into: Path, notes: Path, say: Call
         argv += ["--source-policy-file", str(policy)]
     if request.no_cache:
         argv.append("--no-cache")
-    if request.cache and _usable(request.cache, say):
+    if request.cache and usable(request.cache, say):
         argv += [] if request.no_cache else ["--import-cache", cache_import(request.cache)]
         argv += ["--export-cache", cache_export(request.cache)]
     return argv
-
-
-def _usable(cache: Cache, say: Callable[[str], None]) -> bool:
-    """Whether a local cache can be written and read: buildctl would fail a build for it, after the build."""
-    if cache.kind != "local":
-        return True
-    folder = Path(cache.attributes["dir"])
-    index = folder / "index.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        if index.exists():
-            json.loads(index.read_bytes())
-    except OSError as error:
-        say(f"{NOTICE}the build cache {folder} is not used: {error.strerror}")
-        return False
-    except ValueError:
-        say(f"{NOTICE}the build cache {folder} is not used: {index} is damaged; remove the folder")
-        return False
-    return True
-
-
-def _exec_form(command: str) -> str:
-    """A shell command as the exec form of RUN, in which a Dockerfile finds neither a here-document nor another line."""
-    return json.dumps(["/bin/sh", "-c", command]).replace("<", "\\u003c")

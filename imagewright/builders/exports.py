@@ -1,10 +1,11 @@
 """What BuildKit is told to export, to keep and to start from, and how its image becomes the index all builders make."""
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from imagewright.builders import BuildRequest
+from imagewright.builders import NOTICE, BuildRequest
 from imagewright.documents import INDEX_TYPES, MAX_MANIFEST_BYTES, BadDocument, Descriptor, Index, parse_manifest
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
@@ -44,6 +45,27 @@ def cache_export(cache: Cache) -> str:
         return fields({"type": "local", "dest": cache.attributes["dir"], **_ALWAYS})
     usual = _ALWAYS | _REGISTRY if cache.kind == "registry" else _ALWAYS
     return fields({"type": cache.kind, **usual, **cache.attributes})
+
+
+def usable(cache: Cache, say: Callable[[str], None]) -> bool:
+    """Whether a local cache can be written and read: a build would fail for it, in the end."""
+    if cache.kind != "local":
+        return True
+    folder = Path(cache.attributes["dir"])
+    index = folder / "index.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if index.exists():
+            json.loads(index.read_bytes())
+    except OSError as error:
+        say(f"{NOTICE}the build cache {folder} is not used: {error.strerror}")
+        return False
+    except ValueError:
+        say(f"{NOTICE}the build cache {folder} is not used: {index} is damaged; remove the folder")
+        return False
+    return True
 
 
 def attestations(request: BuildRequest) -> dict[str, str]:

@@ -13,16 +13,21 @@ from imagewright.names import shown
 SHOWN_LINES = 15
 """How much of a failed command's output goes into the error; all of it is in the log."""
 
-_EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
+_EXIT_CODE = re.compile(
+    r"(?:did not complete successfully|executor failed running \[.*\]): exit code: (\d+)", re.DOTALL
+)
+"""As BuildKit says it today, and as docker 20.10 did."""
 _PLACE = re.compile(r"(\S+):(\d+)\Z")
 _OTHER_PLATFORM = "InvalidBaseImagePlatform: "
 """https://docs.docker.com/reference/build-checks/invalid-base-image-platform/"""
 _SOLVE = "failed to solve: "
 _ERROR = re.compile(r"\Aerror: ", re.IGNORECASE)
+_PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line (\d+)")
 _WRAPPINGS = re.compile(
     r"failed to compute cache key: |failed to calculate checksum of ref \S+: |invalid local: (resolve : )?"
     r"|(listing workers for Build: )?failed to list workers: |Unavailable: connection error: desc = "
     r"|transport: Error while dialing: |failed to receive status: |rpc error: code = \w+ desc = "
+    r"|failed to solve with frontend \S+: |failed to create LLB definition: "
 )
 """What BuildKit was about when it noticed; says nothing to a person."""
 _STEP = re.compile(r"\[[^\]]*\]")
@@ -45,11 +50,11 @@ _BUILDKIT_REMEDIES = (
     (r"no match for platform", "Leave the platform out for this base, or publish the base for it."),
     (r"failed to do request", "Look whether the registry can be reached from where BuildKit runs."),
     (
-        r"failed to resolve source metadata for ",
+        r"failed to resolve source metadata for |@sha256:[0-9a-f]{64}: not found",
         "Look whether the base is still there and may be read; a new plan takes the base of today.",
     ),
     (r"failed to read dockerfile", "Write it, or look whether it was moved."),
-    (r'"/[^"]*": not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
+    (r'"/[^"]*":? not found', "COPY and ADD find what is in the build context and not in .dockerignore."),
     (r"(lstat|open|stat) /", "Look whether it is there, and build again while nothing else changes the build context."),
 )
 """The same for what BuildKit itself says."""
@@ -180,11 +185,17 @@ class Story:
                 return str(request.dockerfile)
             if request.dockerfile and (found := _PLACE.match(line)) and found[1] == request.dockerfile.name:
                 return f"{request.dockerfile}:{found[2]}"
-        return ""
+        found = _PARSE_ERROR.search("\n".join(self._text))
+        return f"{request.dockerfile}:{found[1]}" if found else ""
 
 
 def _remedy(table: Iterable[tuple[str, str]], text: str) -> str:
     return next((advice for found, advice in table if re.search(found, text)), "")
+
+
+def remedy(text: str) -> str:
+    """What to do about an error in BuildKit's words, or docker's; empty where nobody knows."""
+    return _remedy(_BUILDKIT_REMEDIES, text)
 
 
 def without_wrappings(line: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from imagewright.builders import Builder
 from imagewright.builders.buildkit import buildkit
 from imagewright.builders.copy import Copy
+from imagewright.builders.docker import Docker
 from imagewright.catalogue import Source
 from imagewright.cli import Place
 from imagewright.names import is_loopback
@@ -23,7 +24,11 @@ def engines(settings: Settings, place: Place, client: Client, sources: Iterable[
     if settings.builder == "copy" or not any(one.dockerfile for one in sources):
         yield [copy]
         return
+    docker = Docker(place.environ)
+    if settings.builder == docker.name:  # without a BuildKit that nobody would ask
+        yield [docker, copy]
+        return
     hosts = {settings.repository.host, settings.bases.repository.host}
     plain = [host for host in hosts if settings.host(host).plain_http or is_loopback(host)]
     with buildkit(place.environ, plain_http=plain) as engine:
-        yield [engine, copy]
+        yield [engine, docker, copy]

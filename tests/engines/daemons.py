@@ -105,23 +105,38 @@ def rootless_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
 
 
 @contextmanager
-def docker_daemon(engine_bin: Path) -> Iterator[str]:
+def docker_daemon(engine_bin: Path, *, bridge: str = "none") -> Iterator[str]:
     """`unix://…` of Debian's dockerd with nothing in it; its containers have the network of this machine, or none.
 
-    It leaves this machine's firewall and settings alone, and speaks plain HTTP to registries on the loopback.
+    It leaves this machine's firewall and settings alone, and speaks plain HTTP to registries on the loopback. RUN in a
+    BuildKit build there needs a bridge.
     """
     programs = (engine_bin / "dockerd").resolve().parent
     with scratch_folder("docker") as root:
         config, log, address = root / "daemon.json", root / "log", f"unix://{root}/docker.sock"
         settings: dict[str, object] = {"hosts": [address], "deprecated-key-path": f"{root}/key.json"}
         settings |= {"data-root": f"{root}/data", "exec-root": f"{root}/exec", "pidfile": f"{root}/pid"}
-        settings |= {"bridge": "none", "iptables": False, "ip-forward": False}
+        settings |= {"bridge": bridge, "iptables": False, "ip-forward": False}
         config.write_text(json.dumps(settings))
         start = ["env", f"PATH={programs}:{os.environ['PATH']}", "dockerd", f"--config-file={config}"]
         ask = [str(programs / "docker"), f"--host={address}", "version"]
         with _running(start, log) as process:
             _wait(process, log, lambda: _succeeds(ask))
             yield address
+
+
+@contextmanager
+def network_bridge() -> Iterator[str]:
+    """The name of a bridge of this machine that leads nowhere."""
+    name = f"iw{os.getpid()}"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    try:
+        address = f"10.{os.getpid() // 256 % 256}.{os.getpid() % 256}.1/24"
+        subprocess.run(["ip", "address", "add", address, "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
 
 
 @contextmanager
