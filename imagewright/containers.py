@@ -1,4 +1,4 @@
-"""The container engine of this machine, docker or else podman: the one place that runs containers.
+"""The container engine of this machine, docker or else podman: containers are run with it, and images given to it.
 
 A container has no rights, no credentials, no writable place but /tmp, and limits as far as the engine can set them; it is
 removed by its name when its time is up or this process is on its way out.
@@ -131,6 +131,17 @@ def pull(engine: Engine, reference: str, platform: Platform | None = None) -> Im
     if found.platform != wanted and engine.name == "podman":
         return f"the image {reference} is for {found.platform}, not for {wanted}"
     return Image(engine=engine, local=found.local, digest=found.digest, platform=wanted)
+
+
+def load(engine: Engine, archive: Path) -> str:
+    """Gives the image in a docker archive to the engine, under the name in it; why not, or nothing if all went well."""
+    ended = _call(engine, ["load", "--quiet", "--input", str(archive)], _PULL_SECONDS)
+    return "" if ended.status == 0 else f"{engine.name} does not take it: {_why(ended, _PULL_SECONDS)}"
+
+
+def forget(engine: Engine, name: str) -> None:
+    """Takes an image's name away again, and the image if it has no other."""
+    _call(engine, ["image", "rm", name], _ASK_SECONDS)
 
 
 def _inspected(engine: Engine, reference: str) -> Image | None:

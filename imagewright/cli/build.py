@@ -12,6 +12,7 @@ from imagewright.catalogue import Target
 from imagewright.cli import Place
 from imagewright.cli.carry_out import Wish, carry_out, remove_halves
 from imagewright.cli.jobs import Job, Jobs, Later, named, paired, planned, single
+from imagewright.cli.local import load as give_to_engine
 from imagewright.cli.plan import HOUR
 from imagewright.cli.progress import say
 from imagewright.errors import Exit, Failed, Usage
@@ -92,6 +93,8 @@ def build(
             say("nothing to build")
         with _alone(place.root / DEFAULT):
             receipts = carry_out(catalogue, place, client, jobs, Wish(push=push, no_cache=no_cache))
+        for built in [one.work for one in receipts if load and one.outcome == "built"]:
+            say(give_to_engine(built.layouts[0], str(built.target.tagged("dev")), place.environ))
     if as_json:
         click.echo(json.dumps({"schema": 1, "results": [one.as_json() for one in receipts]}))
     else:

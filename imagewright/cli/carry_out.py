@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +19,7 @@ from imagewright.cli.engines import engines
 from imagewright.cli.jobs import Job, Jobs, Later
 from imagewright.cli.progress import Progress, is_live
 from imagewright.cli.source import source_of
+from imagewright.cli.structure import try_structure
 from imagewright.cli.trial import try_out
 from imagewright.digests import FileDigests
 from imagewright.errors import Failed, ImagewrightError
@@ -234,6 +236,7 @@ class _Worker:
         self._progress.say(f"{title}: {builder.name} builds {job.version} for {', '.join(map(str, request.platforms))}")
         began = time.monotonic()
         with log.open("w", encoding="utf-8") as lines:
+            tell = partial(self._try_told, lines, title)
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
                 try_out(
@@ -242,8 +245,9 @@ class _Worker:
                     builder=builder,
                     layout=layout,
                     platforms=request.platforms,
-                    say=lambda line: self._try_told(lines, title, line),
+                    say=tell,
                 )
+                try_structure(job.target, layout, request.platforms, self._place.environ, tell)
             except Failed as error:
                 shutil.rmtree(layout, ignore_errors=True)
                 raise type(error)(
