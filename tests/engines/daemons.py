@@ -48,7 +48,7 @@ class NotReady(Exception):
 @contextmanager
 def docker_registry(engine_bin: Path) -> Iterator[str]:
     """`host:port` of an empty Debian docker-registry that allows deleting by digest."""
-    with _scratch_folder("registry") as root:
+    with scratch_folder("registry") as root:
         config, log = root / "config.yml", root / "log"
         config.write_text(REGISTRY_CONFIG.format(root=root / "storage"))
         with _running([str(engine_bin / "docker-registry"), "serve", str(config)], log) as process:
@@ -63,7 +63,7 @@ def buildkit_daemon(engine_bin: Path) -> Iterator[str]:
 
     It speaks plain HTTP to registries on the loopback without being told; any other would need a [registry] entry.
     """
-    with _scratch_folder("buildkit") as root:
+    with scratch_folder("buildkit") as root:
         log = root / "log"
         snapshotter = "overlayfs" if _overlay_mounts(root) else "native"
         config, address = root / "buildkitd.toml", f"unix://{root}/buildkitd.sock"
@@ -104,7 +104,7 @@ def _wait(process: subprocess.Popen[str], log: Path, question: Callable[[], Answ
 
 
 @contextmanager
-def _scratch_folder(name: str) -> Iterator[Path]:
+def scratch_folder(name: str) -> Iterator[Path]:
     """A folder with a short path, as sockets allow about 100 bytes; removed with what a cut-off build left mounted."""
     root = Path(tempfile.mkdtemp(prefix=f"iw-{name}-", dir="/tmp"))
     try:
