@@ -98,6 +98,12 @@ def node_base(engine_folder: Path, debian_registry: str) -> str:
     return bases.push_node(engine_folder, debian_registry, "bases/node", "1")
 
 
+@pytest.fixture(scope="session")
+def debian_base(engine_folder: Path, debian_registry: str) -> str:
+    """A reference: a Debian for linux/amd64 in which apt works, 80 MB."""
+    return bases.push_debian(engine_folder, debian_registry, "bases/debian", "1")
+
+
 def _missing() -> list[str]:
     """The names of what scripts/setup-engines would install."""
     check = subprocess.run([SETUP, "--check"], check=False, capture_output=True, text=True)
