@@ -24,7 +24,7 @@ from imagewright.names import Digest, shown
 SCHEME = "1"
 """Which rules made a hash. Another number: not comparable. It changes when a line below would move an old hash."""
 
-BUILDKIT, COPY = "buildkit", "copy"
+BUILDKIT, BUILDAH, COPY = "buildkit", "buildah", "copy"
 ROOTFS = "rootfs"
 _ADDED_BY_BUILDERS = frozenset({"BASE_IMAGE", "TOOL_VERSION"})
 

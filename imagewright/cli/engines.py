@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from imagewright.builders import Builder
+from imagewright.builders.buildah import buildah
 from imagewright.builders.buildkit import buildkit
 from imagewright.builders.copy import Copy
 from imagewright.catalogue import Tool
@@ -25,5 +26,9 @@ def engines(settings: Settings, place: Place, client: Client, tools: Iterable[To
         return
     hosts = {settings.repository.host, settings.bases.repository.host}
     plain = [host for host in hosts if settings.host(host).plain_http or is_loopback(host)]
-    with buildkit(place.environ, plain_http=plain) as engine:
-        yield [engine, copy]
+    with buildah(place.environ, plain_http=plain) as daemonless:
+        if settings.builder == daemonless.name:  # without a BuildKit that nobody would ask
+            yield [daemonless, copy]
+            return
+        with buildkit(place.environ, plain_http=plain) as engine:
+            yield [engine, daemonless, copy]
