@@ -1,5 +1,6 @@
 """The builder `buildah`: no daemon, and no rights that a locked-down machine would not give."""
 
+import os
 import re
 import tempfile
 from collections import deque
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from imagewright import process
-from imagewright.builders import NOTICE, Abilities, BuildRequest, Ran, whole_or_nothing
+from imagewright.builders import Abilities, BuildRequest, Ran, whole_or_nothing
 from imagewright.builders.binfmt import runs
 from imagewright.builders.exports import complete
 from imagewright.builders.progress import SHOWN_LINES, clean, indented
@@ -30,7 +31,6 @@ from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
 from imagewright.names import Platform, parse_digest
 from imagewright.recipe import BUILDAH
-from imagewright.settings import Cache
 
 _HOUR = 3600.0
 _COMMAND_SECONDS = 60.0
@@ -48,7 +48,7 @@ class Buildah:
     family = BUILDAH
     can = Abilities(
         several_platforms=True,
-        caches=("registry",),
+        caches=(),
         attestations=False,
         reproducible=True,
         keeps_base_layers=True,
@@ -104,8 +104,9 @@ class Buildah:
             argv = way.argv("run", *words)
             lines: deque[str] = deque(maxlen=_COMMAND_LINES)
             seconds = min(self._timeout, _COMMAND_SECONDS)
-            # `chroot` has the machine's network, so it has to be called where there is none.
-            ended = _run(way, ["unshare", "--net", *argv] if chroot else argv, seconds, lines.append)
+            # `chroot` has its caller's network, so its caller must have none; for that it takes root, of a kind.
+            alone = [*(() if os.geteuid() == 0 else ("buildah", "unshare")), "unshare", "--net"] if chroot else []
+            ended = _run(way, [*alone, *argv], seconds, lines.append)
         told_all = _Told.of([clean(line) for line in lines])
         if ended.seconds >= seconds:
             return Ran(status=_TOO_LONG, output=(*told_all.output, f"it did not end within {seconds:.0f} s"))
@@ -141,14 +142,9 @@ class Buildah:
         failed = f"{request.target}: the base {request.base} cannot be read"
         options = ("--quiet", "--blob-cache", str(way.blobs), "--platform", str(platform))
         image = self._ask(way, way.argv("pull", *options, str(request.base)), failed).split()[-1]
-        shape = "{{.OCIv1.OS}}/{{.OCIv1.Architecture}}/{{.OCIv1.Variant}}"
-        found = Platform(
-            *self._ask(way, way.argv("inspect", "--type", "image", "--format", shape, image), failed).split("/")
-        )
+        found = self._platform(way, image)
         # Of a base without an index, or without the platform in it, buildah takes what there is, with a warning.
-        if (found.os, found.architecture) != (platform.os, platform.architecture) or (
-            found.variant and found.normalised() != platform.normalised()
-        ):
+        if not _is(found, platform):
             raise BuildFailed(
                 f"{request.target}: the base {request.base} lacks {platform}; it has {found.normalised()}",
                 remedy="Leave the platform out for this base, or publish the base for it.",
@@ -157,22 +153,29 @@ class Buildah:
 
     def _image(self, way: Way, request: BuildRequest, platform: Platform, base: str, say: Callable[[str], None]) -> str:
         """The id of the image for the platform, which is in the storage then."""
-        cached = _cache(request.cache) if request.cache and not request.no_cache else ()
         with tempfile.TemporaryDirectory(dir=way.folder) as scratch:
             made = Path(scratch, "id")
-            argv = way.argv("build", *_options(request, platform, base), *way.isolated(), "--iidfile", str(made))
-            for options in (cached, ()):
-                story = _Story(say, request, platform)
-                ended = _run(way, [*argv, *options, str(request.context)], self._timeout, story.read)
-                if ended.status == 0:
-                    break
-                if ended.seconds >= self._timeout:
-                    raise BuildFailed(f"{request.target}: the build did not end within {self._timeout:.0f} s")
-                told_all = story.told()
-                if not options or told_all.at_step or "cache" not in told_all.problem:
-                    raise story.failure(way, ended.status)
-                say(f"{NOTICE}the build cache is not used: {told_all.problem}")
+            options = (*_options(request, platform, base), *way.isolated(), "--iidfile", str(made))
+            story = _Story(say, request, platform)
+            ended = _run(way, way.argv("build", *options, str(request.context)), self._timeout, story.read)
+            if ended.seconds >= self._timeout:
+                raise BuildFailed(f"{request.target}: the build did not end within {self._timeout:.0f} s")
+            if ended.status != 0:
+                raise story.failure(way, ended.status)
             return made.read_text("ascii").strip()
+
+    def _platform(self, way: Way, image: str) -> Platform:
+        """What an image in the storage says that it is for."""
+        shape = "{{.OCIv1.OS}}/{{.OCIv1.Architecture}}/{{.OCIv1.Variant}}"
+        argv = way.argv("inspect", "--type", "image", "--format", shape, image)
+        return Platform(*self._ask(way, argv, f"buildah cannot inspect {image}").split("/"))
+
+
+def _is(found: Platform, wanted: Platform) -> bool:
+    """Whether an image's platform is the one that is wanted; many images leave out their variant."""
+    if not found.variant:
+        return (found.os, found.architecture) == (wanted.os, wanted.architecture)
+    return found.normalised() == wanted.normalised()
 
 
 @contextmanager
@@ -203,11 +206,11 @@ def _options(request: BuildRequest, platform: Platform, base: str) -> list[str]:
     arguments = {**request.arguments, "SOURCE_DATE_EPOCH": str(request.epoch)}
     # By its id: another build may have the name stand for another platform's image meanwhile.
     names = {str(request.base), *((request.stands_for, complete(request.stands_for)) if request.stands_for else ())}
+    # A step is a layer, as with BuildKit, but none is taken over: `FROM scratch` of one platform would be that of all.
     return [
         *("--format", "oci", "--platform", str(platform), "--timestamp", str(request.epoch), "--identity-label=false"),
-        *("--layers", "--pull=false", "--network", "host", "--file", str(dockerfile)),
+        *("--layers", "--no-cache", "--pull=false", "--network", "host", "--file", str(dockerfile)),
         *("--ignorefile", str(_ignore_file(request.context, dockerfile))),
-        *(("--no-cache",) if request.no_cache else ()),
         *(part for name in sorted(names) if base for part in ("--build-context", f"{name}=container-image://{base}")),
         *(part for name, value in sorted(arguments.items()) for part in ("--build-arg", f"{name}={value}")),
         *(part for name, value in sorted(request.labels.items()) for part in ("--label", f"{name}={value}")),
@@ -218,13 +221,6 @@ def _ignore_file(context: Path, dockerfile: Path) -> Path:
     """What BuildKit would read; else nothing, as buildah has names of its own for it."""
     candidates = (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), context / ".dockerignore")
     return next((one for one in candidates if one.is_file()), Path("/dev/null"))
-
-
-def _cache(cache: Cache) -> tuple[str, ...]:
-    """Buildah tags what it keeps there itself, by what made it: one repository serves all targets."""
-    folder, slash, name = cache.attributes["ref"].rpartition("/")
-    repository = f"{folder}{slash}{name.partition('@')[0].partition(':')[0]}"
-    return ("--cache-from", repository, "--cache-to", repository)
 
 
 def _normalise(layout: Layout, request: BuildRequest) -> None:
@@ -257,7 +253,7 @@ _STEP = re.compile(r"(?:\[(\d+/\d+)\] )?STEP (\d+/\d+): (.*)\Z")
 _AT_STEP = 'Error: building at STEP "'
 _LAST_WORDS = re.compile(rf"{_AT_STEP}|\AError: ")
 _EXIT = re.compile(r"\A(?:while running runtime: )?exit status (\d+)\Z")
-_NOISE = re.compile(r"(?:subprocess exited (?:with status \d+|on [\w ]+))+\Z|\Atime=\"[^\"]*\" level=.*")
+_NOISE = re.compile(r"(?:(?:subprocess|container) exited (?:with status \d+|on [\w ]+))+\Z|\Atime=\"[^\"]*\" level=.*")
 _NOT_STARTED = re.compile(r"\Aerror running container: from |\Aprocess failed to start with error: ")
 _SHORT_NAME = re.compile(r'Resolv(?:ed|ing) "([^"]*)" (?:as an alias|using unqualified-search)')
 _PARSING = re.compile(r"\A(?:parsing main Dockerfile: \S.*?: )?(([A-Z]+)\b.*)\Z")
@@ -313,13 +309,9 @@ class _Story:
                 where=str(self._request.dockerfile),
             )
 
-    def told(self) -> "_Told":
-        """What was printed since the last step began."""
-        return _Told.of(self._lines, self._step)
-
     def failure(self, way: Way, status: int) -> BuildFailed:
         """The error to raise after buildah has ended with that status."""
-        all_told = self.told()
+        all_told = _Told.of(self._lines, self._step)
         problem = all_told.problem or f"buildah ended with status {status}"
         target, dockerfile = self._request.target, self._request.dockerfile
         if all_told.at_step:

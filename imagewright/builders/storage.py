@@ -81,25 +81,21 @@ class Storage:
         """Removes all of it, and first ends what runs in it."""
         with self._lock:
             if self._folder:
-                remove(self._folder, self._env)
+                remove(self._folder, _environment(self._folder, self._env))
             self._folder = self._way = None
 
     def _found(self) -> Way | str:
         if not shutil.which("buildah", path=self._env.get("PATH", "")):
             return "buildah is not installed"
-        if os.geteuid() != 0 and (lacking := _no_ids(self._env)):
-            return lacking
         place = self._env.get("TMPDIR") or _TEMPORARY
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="imagewright-", dir=place))
             policy = self._configure(self._folder)
         except OSError as error:  # it is full, not there or not ours; buildah would say so later
             return f"it cannot keep images in {place}: {error.strerror}; TMPDIR names another folder"
-        env = {
-            **self._env,
-            "CONTAINERS_REGISTRIES_CONF": str(self._folder / "registries.conf"),
-            "TMPDIR": str(self._folder / "tmp"),
-        }
+        env = _environment(self._folder, self._env)
+        if os.geteuid() != 0 and (lacking := _no_ids(env)):
+            return lacking
         return _tried(self._folder, env, policy)
 
     def _configure(self, folder: Path) -> tuple[str, ...]:
@@ -120,6 +116,12 @@ class Storage:
         # The base is named by its digest.
         (folder / "policy.json").write_text('{"default":[{"type":"insecureAcceptAnything"}]}', "utf-8")
         return ("--signature-policy", str(folder / "policy.json"))
+
+
+def _environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Of buildah, which keeps what is temporary in our folder too."""
+    temporary = str(folder / "tmp")
+    return {**env, "CONTAINERS_REGISTRIES_CONF": f"{folder}/registries.conf", "TMPDIR": temporary}
 
 
 @contextmanager
