@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from imagewright import process
 from imagewright.builders import Abilities, BuildRequest, Ran, whole_or_nothing
@@ -19,6 +19,7 @@ from imagewright.builders.storage import Storage, Way, store, told
 from imagewright.documents import (
     MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES,
+    OCI_CONFIG,
     OCI_MANIFEST,
     BadDocument,
     Descriptor,
@@ -224,9 +225,9 @@ def _ignore_file(context: Path, dockerfile: Path) -> Path:
 
 
 def _normalise(layout: Layout, request: BuildRequest) -> None:
-    """Makes an index of what buildah wrote, and takes its annotations away: the base they name is a step before."""
+    """Makes an index of the images that buildah wrote. `BuildFailed` where they are not those that were asked for."""
     try:
-        children = [_without_annotations(layout, one) for one in layout.entries()]
+        children = [_plain(layout, one) for one in layout.entries()]
         found = {one.platform.normalised() for one in children if one.platform}
         if found != {one.normalised() for one in request.platforms} or len(found) != len(children):
             made = ", ".join(str(one) for one in sorted(found)) or "nothing"
@@ -236,17 +237,35 @@ def _normalise(layout: Layout, request: BuildRequest) -> None:
         raise BuildFailed(f"{request.target}: buildah's layout is not one image: {error}") from None
 
 
-def _without_annotations(layout: Layout, entry: Descriptor) -> Descriptor:
+def _plain(layout: Layout, entry: Descriptor) -> Descriptor:
+    """Writes an image anew without what depends on who built it where, or is wrong.
+
+    As the base buildah's annotations name the step before the last; its history has hashes of who owns the files that
+    were copied, and ids that follow from these.
+    """
     content = layout.read(entry.digest, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(content, entry.media_type)
     if not isinstance(manifest, Manifest) or not manifest.config or manifest.media_type != OCI_MANIFEST:
         raise ValueError(f"{entry.digest} is a {manifest.media_type}")
-    platform = parse_config(layout.read(manifest.config.digest, MAX_CONFIG_BYTES)).platform
-    layout.blob_path(entry.digest).unlink()
-    members = cast("dict[str, object]", load_json(content, MAX_MANIFEST_BYTES))
-    written = layout.add_json({name: value for name, value in members.items() if name != "annotations"}, OCI_MANIFEST)
-    digest = parse_digest(str(written["digest"]))
-    return Descriptor(media_type=OCI_MANIFEST, digest=digest, size=layout.size(digest), platform=platform)
+    described = layout.read(manifest.config.digest, MAX_CONFIG_BYTES)
+    platform = parse_config(described).platform
+    config = cast("dict[str, Any]", load_json(described, MAX_CONFIG_BYTES))
+    config["history"] = [_plain_step(one) for one in config.get("history") or ()]
+    members = cast("dict[str, Any]", load_json(content, MAX_MANIFEST_BYTES))
+    members.pop("annotations", None)
+    for digest in (entry.digest, manifest.config.digest):
+        layout.blob_path(digest).unlink()
+    members["config"] = layout.add_json(config, OCI_CONFIG)
+    written = parse_digest(str(layout.add_json(members, OCI_MANIFEST)["digest"]))
+    return Descriptor(media_type=OCI_MANIFEST, digest=written, size=layout.size(written), platform=platform)
+
+
+_COPIED = re.compile(r"(#\(nop\) (?:ADD|COPY)) (?:file|dir|multi):[0-9a-f]{64} in ")
+
+
+def _plain_step(step: Mapping[str, object]) -> dict[str, object]:
+    kept = {name: value for name, value in step.items() if name != "comment" or not str(value).startswith("FROM ")}
+    return kept | {"created_by": _COPIED.sub(r"\1 ", str(step.get("created_by", "")))}
 
 
 _STEP = re.compile(r"(?:\[(\d+/\d+)\] )?STEP (\d+/\d+): (.*)\Z")
@@ -254,7 +273,7 @@ _AT_STEP = 'Error: building at STEP "'
 _LAST_WORDS = re.compile(rf"{_AT_STEP}|\AError: ")
 _EXIT = re.compile(r"\A(?:while running runtime: )?exit status (\d+)\Z")
 _NOISE = re.compile(r"(?:(?:subprocess|container) exited (?:with status \d+|on [\w ]+))+\Z|\Atime=\"[^\"]*\" level=.*")
-_NOT_STARTED = re.compile(r"\Aerror running container: from |\Aprocess failed to start with error: ")
+_NOT_STARTED = re.compile(r"\A(?:error running container: from|process failed to start with error:) ")
 _SHORT_NAME = re.compile(r'Resolv(?:ed|ing) "([^"]*)" (?:as an alias|using unqualified-search)')
 _PARSING = re.compile(r"\A(?:parsing main Dockerfile: \S.*?: )?(([A-Z]+)\b.*)\Z")
 _INNARDS = re.compile(r" &imagebuilder\.Step\{.*", re.DOTALL)

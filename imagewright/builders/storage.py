@@ -18,6 +18,8 @@ from imagewright.builders.progress import clean
 _QUESTION_SECONDS = 60.0
 _TEMPORARY = "/var/tmp"  # noqa: S108 - folders in it are made by mkdtemp
 """Where buildah and its kin put what is large, unless TMPDIR says otherwise; /tmp may be in memory."""
+_SYS_ADMIN = 1 << 21
+"""https://man7.org/linux/man-pages/man7/capabilities.7.html"""
 _ERROR = re.compile(r"\AError: ")
 _PROBED = ("/bin", "/lib", "/lib64", "/usr")
 """The folders of this machine that are lent to an empty container, so that there is a program to be run in it."""
@@ -27,7 +29,8 @@ _PROBED = ("/bin", "/lib", "/lib64", "/usr")
 class Way:
     """A way in which buildah works here.
 
-    folder: for all that it keeps. env: of its process. driver: of its storage. isolation: how it separates what it runs
+    folder: for all that it keeps. env: of its process. driver: the options that name
+    that of its storage. isolation: how it separates what it runs
     from the machine. runtime: what does so, empty for the one that is usual here. store: the part of the folder that is
     used as storage.
     """
@@ -35,7 +38,7 @@ class Way:
     folder: Path
     env: Mapping[str, str]
     policy: tuple[str, ...]
-    driver: str
+    driver: tuple[str, ...]
     isolation: str
     runtime: str = ""
     store: str = "images"
@@ -48,7 +51,7 @@ class Way:
     def argv(self, verb: str, *words: str) -> list[str]:
         """The command line of one of buildah's verbs that have to do with images or containers."""
         place = self.folder / self.store
-        storage = ("--root", f"{place}/root", "--runroot", f"{place}/run", "--storage-driver", self.driver)
+        storage = ("--root", f"{place}/root", "--runroot", f"{place}/run", *self.driver)
         return ["buildah", *storage, verb, *(self.policy if verb in ("build", "from", "pull", "push") else ()), *words]
 
     def isolated(self) -> tuple[str, ...]:
@@ -189,12 +192,37 @@ def _tried(folder: Path, env: Mapping[str, str], policy: tuple[str, ...]) -> Way
     if wanted := env.get("BUILDAH_ISOLATION"):
         isolations = [(wanted, ""), (wanted, "runc")]
     problem = ""
-    for driver in ("overlay", "vfs"):
+    for driver in _drivers(env):
         for isolation, runtime in isolations:
             way = Way(folder=folder, env=env, policy=policy, driver=driver, isolation=isolation, runtime=runtime)
             if not (problem := _problem(way)):
                 return way
     return f"it cannot run here: {problem}"
+
+
+def _drivers(env: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Options of storage drivers, best first. `vfs`, which copies all of an image for each step, always works.
+
+    Mounted in a user namespace, overlayfs keeps notes in `user.overlay.*` attributes, which buildah 1.28 takes into the
+    layers: images would have them, and not be those that root makes. fuse-overlayfs hides what it notes.
+    """
+    overlay = ("--storage-driver", "overlay")
+    if _mounts():
+        yield overlay
+    elif program := shutil.which("fuse-overlayfs", path=env.get("PATH", "")):
+        yield (*overlay, "--storage-opt", f"overlay.mount_program={program}")
+    yield ("--storage-driver", "vfs")
+
+
+def _mounts() -> bool:
+    """Whether buildah mounts as root of the machine, and not in a user namespace."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii")
+        ids = Path("/proc/self/uid_map").read_text("ascii").split()
+    except OSError:  # not Linux
+        return False
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(found and int(found[1], 16) & _SYS_ADMIN) and ids == ["0", "0", "4294967295"]
 
 
 def _problem(way: Way) -> str:

@@ -414,6 +414,8 @@ def programs() -> str:
     return subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
 
 
+PYTHON = shutil.which("python3", path=SEARCH_PATH) or sys.executable
+"""Other users may be unable to reach the one that runs the tests."""
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -446,8 +448,8 @@ def started(request_: BuildRequest, env: Mapping[str, str], into: Path, user: st
     one = pwd.getpwnam(user)
     drop = ["setpriv", f"--reuid={one.pw_uid}", f"--regid={one.pw_gid}", "--clear-groups"] if one.pw_uid else []
     return subprocess.Popen(
-        [*drop, sys.executable, "-c", SCRIPT, json.dumps(given)],
-        cwd=Path(__file__).parents[2],
+        [*drop, PYTHON, "-c", SCRIPT, json.dumps(given)],
+        cwd=request_.context.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -466,6 +468,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def lent(request_: BuildRequest, folder: Path, user: str) -> tuple[BuildRequest, dict[str, str]]:
     """The request and an environment, all in a folder that belongs to the user."""
     shutil.copytree(request_.context, folder / "tool")
+    package = Path(__file__).parents[2] / "imagewright"
+    shutil.copytree(package, folder / "imagewright", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "scratch").mkdir()
     for place in (folder, *folder.rglob("*")):
         shutil.chown(place, user)
