@@ -107,6 +107,9 @@ def test_the_version_of_an_image_is_nothing_that_a_command_in_it_says() -> None:
     assert tried(Runner(0, "22.1"), standalone("npm --version"), [AMD]) == ["linux/amd64: npm --version: 22.1"]
 
 
+REMEDY = "\n  Let install.sh install $TOOL_VERSION; a build cache may keep an older one, see --no-cache."
+
+
 @pytest.mark.parametrize(
     ("builder", "said"),
     [
@@ -116,13 +119,11 @@ def test_the_version_of_an_image_is_nothing_that_a_command_in_it_says() -> None:
         ),
         (
             Runner(0, "codex 0.9"),
-            "codex-fedora: 'codex --version' does not speak of 1.0 on linux/amd64\n    codex 0.9\n"
-            "  Let install.sh install $TOOL_VERSION; a build cache may keep an older one, see --no-cache.",
+            "codex-fedora: 'codex --version' does not speak of 1.0 on linux/amd64\n    codex 0.9" + REMEDY,
         ),
         (
             Runner(0),
-            "codex-fedora: 'codex --version' does not speak of 1.0 on linux/amd64: it says nothing\n"
-            "  Let install.sh install $TOOL_VERSION; a build cache may keep an older one, see --no-cache.",
+            "codex-fedora: 'codex --version' does not speak of 1.0 on linux/amd64: it says nothing" + REMEDY,
         ),
     ],
 )
