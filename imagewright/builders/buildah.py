@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from imagewright.documents import (
     parse_manifest,
 )
 from imagewright.errors import BuildFailed
-from imagewright.layout import Layout
+from imagewright.layout import REF_NAME, Layout
 from imagewright.names import Platform, parse_digest
 from imagewright.recipe import BUILDAH
 
@@ -97,9 +98,9 @@ class Buildah:
         chroot = self._way(failed).isolation == "chroot"
         lonely = () if chroot else ("--network", "none")
         limits = ("--memory", _COMMAND_MEMORY) if self._way(failed).isolation == "oci" else ()
-        with store(self._way(failed)) as way:
+        with store(self._way(failed)) as way, _nameable(layout) as named:
             options = ("--platform", str(platform), *way.isolated(), "--http-proxy=false", "--ulimit", "core=0:0")
-            words = ("--quiet", "--name", "it", *options, *lonely, *limits, f"oci:{layout}")
+            words = ("--quiet", "--name", "it", *options, *lonely, *limits, f"oci:{named}")
             self._ask(way, way.argv("from", *words), failed)
             words = (*way.isolated(), *lonely, "--cap-drop", "all", "it", "--", "/bin/sh", "-c", command)
             argv = way.argv("run", *words)
@@ -170,6 +171,19 @@ class Buildah:
         shape = "{{.OCIv1.OS}}/{{.OCIv1.Architecture}}/{{.OCIv1.Variant}}"
         argv = way.argv("inspect", "--type", "image", "--format", shape, image)
         return Platform(*self._ask(way, argv, f"buildah cannot inspect {image}").split("/"))
+
+
+@contextmanager
+def _nameable(layout: Path) -> Iterator[Path]:
+    """The same layout with a name for its image: else buildah makes one of the path, which not every path can be."""
+    (top,) = Layout(layout).entries()
+    with tempfile.TemporaryDirectory() as folder:
+        view = Layout.create(Path(folder))
+        shutil.rmtree(view.path / "blobs")
+        (view.path / "blobs").symlink_to(layout.resolve() / "blobs")
+        members = {"mediaType": top.media_type, "digest": top.digest, "size": top.size}
+        view.write_entries([{**members, "annotations": {REF_NAME: "built"}}])
+        yield view.path
 
 
 def _is(found: Platform, wanted: Platform) -> bool:

@@ -398,7 +398,8 @@ def test_a_command_that_takes_too_long_or_has_no_shell_is_told(
     assert ran == Ran(status=124, output=("begun", "it did not end within 2 s"))
     assert_ended("sleep 27.1828")
     bare = dockerfile(replace(request_, base=None, platforms=(AMD64,)), "COPY hello /\n", "FROM scratch\n")
-    assert builder.run(built(builder, bare, tmp_path / "bare").path, AMD64, "true").status == 127
+    # Isolated by chroot, buildah now and then loses the words that say so.
+    assert builder.run(built(builder, bare, tmp_path / "bare").path, AMD64, "true").status in (127, 1)
     with pytest.raises(BuildFailed, match=f"buildah cannot run 'true' in {tmp_path}/nothing: "):
         builder.run(tmp_path / "nothing", AMD64, "true")
 
@@ -436,8 +437,10 @@ with buildah(env, plain_http=[parse_reference(base).repository.host]) as builder
 """
 
 
-def started(request_: BuildRequest, env: Mapping[str, str], into: Path, user: str) -> subprocess.Popen[str]:
-    """Builds in a process of its own, as that user."""
+def started(
+    request_: BuildRequest, env: Mapping[str, str], into: Path, user: str, capabilities: str = ""
+) -> subprocess.Popen[str]:
+    """Builds in a process of its own, as that user. capabilities: as setpriv changes them."""
     given = [
         dict(env),
         str(request_.base),
@@ -447,6 +450,7 @@ def started(request_: BuildRequest, env: Mapping[str, str], into: Path, user: st
     ]
     one = pwd.getpwnam(user)
     drop = ["setpriv", f"--reuid={one.pw_uid}", f"--regid={one.pw_gid}", "--clear-groups"] if one.pw_uid else []
+    drop += ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"] if capabilities else []
     return subprocess.Popen(
         [*drop, PYTHON, "-c", SCRIPT, json.dumps(given)],
         cwd=request_.context.parent,
@@ -475,6 +479,19 @@ def lent(request_: BuildRequest, folder: Path, user: str) -> tuple[BuildRequest,
         shutil.chown(place, user)
     env = {"PATH": SEARCH_PATH, "HOME": str(folder), "TMPDIR": str(folder / "scratch")}
     return replace(request_, context=folder / "tool", dockerfile=folder / "tool/Dockerfile"), env
+
+
+def test_root_that_may_not_mount_makes_the_same_image(request_: BuildRequest, theirs: Path, engine_bin: Path) -> None:
+    request_ = dockerfile(request_, "RUN uname -m > /opt; chown 7:7 /opt\n")
+    request_, env = lent(replace(request_, platforms=(AMD64,)), theirs, "root")
+    made = []
+    for name, capabilities in (("whole", ""), ("locked", "-sys_admin")):
+        process = started(request_, env, theirs / name, "root", capabilities)
+        told, errors = process.communicate(timeout=100)
+        assert told.startswith("None\n"), told + errors
+        assert list((theirs / "scratch").iterdir()) == []
+        made.append(Layout(theirs / name).entries())
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("isolation", ["", "chroot"])

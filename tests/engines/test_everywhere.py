@@ -40,9 +40,7 @@ def registry(engine_folder: Path, debian_registry: str) -> str:
             platform: {**bases.busybox_layers(engine_folder, platform), name: layer({f"etc/{name}": b""})}
             for platform in bases.PLATFORMS
         }
-        bases.push_base(
-            engine_folder, debian_registry, "everywhere/bases", f"{name}-latest", layers, labels=BASE_LABEL
-        )
+        bases.push_base(engine_folder, debian_registry, "everywhere/bases", f"{name}-latest", layers, labels=BASE_LABEL)
     return debian_registry
 
 
