@@ -34,7 +34,7 @@ from imagewright.survey import look_at
 
 _GATHER = 1.0
 """Seconds after a build's end in which others may end too: the checks then run once for all of them."""
-XX
+_STEP = re.compile(r"(\[[^\]]*\b\d+/\d+\]|STEP \d+/\d+:|\[\S+ \d+/\d+\]) (FROM|RUN|COPY|ADD) ")
 """The line with which an engine begins a step of a Dockerfile: `[linux/amd64 stage-0 2/2] RUN …`, `STEP 2/2: RUN …`."""
 
 
