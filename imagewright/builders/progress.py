@@ -21,7 +21,7 @@ _SOLVE = "failed to solve: "
 _ERROR = re.compile(r"\Aerror: ", re.IGNORECASE)
 _WRAPPINGS = re.compile(
     r"failed to compute cache key: |failed to calculate checksum of ref \S+: |invalid local: (resolve : )?"
-    r"|(listing workers for Build: )?failed to list workers: |Unavailable: connection error: desc = "
+    r"|(listing workers for Build: )?failed to list workers: |Unavailable: (connection error: desc = )?"
     r"|transport: Error while dialing: |failed to receive status: |rpc error: code = \w+ desc = "
 )
 """What BuildKit was about when it noticed; says nothing to a person."""
