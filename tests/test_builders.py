@@ -1,5 +1,6 @@
 """Builders without an engine: what `copy` makes, and which builder is chosen."""
 
+import errno
 import gzip
 import io
 import json
@@ -374,3 +375,14 @@ def test_a_build_never_adds_to_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match="the folder for the image is not empty"):
         with whole_or_nothing(tmp_path, "codex-fedora"):
             pass
+
+
+def test_a_full_disk_fails_a_build_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed) as failed:
+        with whole_or_nothing(tmp_path / "out", "codex-fedora") as folder:
+            (folder / "half").touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(failed.value) == (
+        f"{tmp_path}/out: codex-fedora: there is no room for the image\n  Make room on that disk."
+    )
+    assert list(tmp_path.iterdir()) == []

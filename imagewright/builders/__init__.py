@@ -1,5 +1,6 @@
 """Builders: one file per engine, one result. A builder turns a request into an OCI layout and publishes nothing."""
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,7 +146,10 @@ def _against(can: Abilities, request: BuildRequest) -> str | None:
 
 @contextmanager
 def whole_or_nothing(into: Path, target: str) -> Iterator[Path]:
-    """A new folder beside `into` that takes its place at the end of the block; after an exception nothing is there."""
+    """A new folder beside `into` that takes its place at the end of the block; after an exception nothing is there.
+
+    `BuildFailed` where `into` is not empty, or the disk is full.
+    """
     if into.exists() and any(into.iterdir()):
         raise BuildFailed(f"{target}: the folder for the image is not empty", where=str(into))
     into.parent.mkdir(parents=True, exist_ok=True)
@@ -154,5 +158,11 @@ def whole_or_nothing(into: Path, target: str) -> Iterator[Path]:
         yield folder
         folder.chmod(0o755)
         folder.replace(into)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BuildFailed(
+            f"{target}: there is no room for the image", remedy="Make room on that disk.", where=str(into)
+        ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

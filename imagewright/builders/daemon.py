@@ -102,8 +102,8 @@ def _has_line(file: Path, users: Collection[str]) -> bool:
 def _home(folder: Path, env: Mapping[str, str]) -> _Home:
     rootless = os.geteuid() != 0
     # Without these it would use folders that are shared with another daemon, or are root's.
-    own = {"USER": _user(), "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)} if rootless else {}
-    return _Home(folder=folder, env={**env, **own}, rootless=rootless)
+    own = {"USER": _user(), "XDG_RUNTIME_DIR": str(folder)} if rootless else {}
+    return _Home(folder=folder, env={"HOME": str(folder), **env, **own}, rootless=rootless)
 
 
 def _bound(home: _Home) -> tuple[Sequence[str], float]:

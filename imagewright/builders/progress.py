@@ -25,7 +25,7 @@ _ERROR = re.compile(r"\Aerror: ", re.IGNORECASE)
 _PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line (\d+)")
 _WRAPPINGS = re.compile(
     r"failed to compute cache key: |failed to calculate checksum of ref \S+: |invalid local: (resolve : )?"
-    r"|(listing workers for Build: )?failed to list workers: |Unavailable: connection error: desc = "
+    r"|(listing workers for Build: )?failed to list workers: |Unavailable: (connection error: desc = )?"
     r"|transport: Error while dialing: |failed to receive status: |rpc error: code = \w+ desc = "
     r"|failed to solve with frontend \S+: |failed to create LLB definition: "
 )

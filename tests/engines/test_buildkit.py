@@ -725,13 +725,13 @@ def test_a_buildkit_that_dies_during_a_build_is_told_and_leaves_nothing(
     env: Mapping[str, str], request_: BuildRequest, tmp_path: Path
 ) -> None:
     def kill(line: str) -> None:
-        if "begun" in line:
+        if line.endswith("] begun"):
             os.kill(daemon_of(address), signal.SIGKILL)
 
-    request_ = dockerfile(request_, "RUN echo be'gun'; sleep 31.4157\n")
+    request_ = replace(dockerfile(request_, "RUN echo be'gun'; sleep 31.4157\n"), platforms=(AMD64,))
     with buildkitd(env) as address, pytest.raises(BuildFailed) as failed:
         BuildKit(address, env).build(request_, tmp_path / "images/out", kill)
-    assert failed.value.reason.startswith("codex-fedora: error reading from server: ")
+    assert re.match("codex-fedora: (error reading from server|connection error|closing transport)", failed.value.reason)
     assert (
         failed.value.remedy == "BuildKit has ended, or cannot be reached any more: look into its log, then build again."
     )
