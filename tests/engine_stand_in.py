@@ -5,6 +5,8 @@ As with a real engine they live on without their client, and only `rm` ends them
 
 import json
 import shlex
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,3 +127,21 @@ def stand_in(folder: Path, name: str) -> StandIn:
     client.write_text(_PROGRAM.format(here=shlex.quote(str(made.here))))
     client.chmod(0o755)
     return made
+
+
+def gone(pids: Iterable[int]) -> bool:
+    """Whether processes end within a moment: a killed one is there until its parent has seen it."""
+    left = list(pids)
+    for _ in range(50):
+        if not any(map(_alive, left)):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -1,6 +1,5 @@
 """Which engine is used, what it is asked, and that no container outlives its run."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import pytest
 from imagewright import containers, process
 from imagewright.containers import Engine, Image
 from imagewright.names import Platform
-from tests.engine_stand_in import DIGEST, DOCKER, PODMAN, REFERENCE, StandIn, stand_in
+from tests.engine_stand_in import DIGEST, DOCKER, PODMAN, REFERENCE, StandIn, gone, stand_in
 
 AMD = Platform("linux", "amd64")
 ARM = Platform("linux", "arm64")
@@ -201,30 +200,13 @@ def test_a_container_that_cannot_be_started_is_an_error_of_its_own(podman: Stand
     assert (caught.value.filename, caught.value.strerror) == ("the container", "'Error: no space left'")
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def gone(pid: int) -> bool:
-    """Whether it ends within a moment."""
-    for _ in range(50):
-        if not alive(pid):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.mark.parametrize("name", ["docker", "podman"])
 def test_a_container_whose_time_is_up_is_removed_by_its_name(tmp_path: Path, name: str) -> None:
     made = stand_in(tmp_path, name)
     image = image_of(made)
     ended = run(image, f"echo $$ >{tmp_path}/pid; sleep 300", timeout=0.7)
     assert ended.timed_out
-    assert gone(int((tmp_path / "pid").read_text()))
+    assert gone([int((tmp_path / "pid").read_text())])
     assert made.live == []
     named = made.asked("run")[0].split("--name ")[1].split()[0]
     assert made.asked("rm") == [f"rm --force {'--time 0 ' if name == 'podman' else ''}{named}"]
@@ -244,7 +226,7 @@ def test_on_the_way_out_all_containers_are_removed_at_once(podman: StandIn, tmp_
     containers.end_all()
     for thread in threads:
         thread.join(20)
-    assert all(gone(int(pid.read_text())) for pid in pids)
+    assert gone(int(pid.read_text()) for pid in pids)
     assert podman.live == []
     assert sorted(podman.asked("rm")[0].split()[4:]) == names
 

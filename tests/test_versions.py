@@ -15,7 +15,7 @@ from imagewright.reasons import Unknown
 from imagewright.settings import VersionsSettings
 from imagewright.snapshot import Reading
 from imagewright.versions import Readings, compare, dump_file, environment, on_host, parse_output, read_file
-from tests.engine_stand_in import DIGEST, PODMAN, REFERENCE, stand_in
+from tests.engine_stand_in import DIGEST, PODMAN, REFERENCE, gone, stand_in
 
 ENV = {"PATH": os.defpath, "LANG": "C"}
 
@@ -139,24 +139,6 @@ def test_a_folder_in_the_scripts_place_is_no_script(tmp_path):
     (tmp_path / "codex" / "version.sh").mkdir(parents=True)
     expected = (None, Unknown.VERSION_FAILED, "there is no version.sh")
     assert reading(Tool(name="codex", folder=tmp_path / "codex")) == expected
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def gone(pids):
-    """Whether they end within a moment: a killed process is there until its parent has seen it."""
-    for _ in range(50):
-        if not any(map(alive, pids)):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM INT HUP; "])
