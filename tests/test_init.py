@@ -24,7 +24,7 @@ from imagewright.shipped import shipped
 from imagewright.skeletons import parse_source
 from imagewright.testing import images
 from imagewright.testing.images import HttpSink, Picture, layer
-from imagewright.versions import read
+from imagewright.versions import on_host
 
 ROOT = Path(__file__).parents[1]
 ORIGINAL = Path(__file__).parent / "original"
@@ -638,17 +638,17 @@ def test_a_new_tool_knows_its_version_and_installs_exactly_it(project: Path, kin
     bin_folder.mkdir()
     (bin_folder / program).write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
     (bin_folder / program).chmod(0o755)
-    assert read(tool, 20, {"PATH": f"{bin_folder}:/usr/bin:/bin"}).version == "9.8.7"
+    assert on_host(tool, 20, {"PATH": f"{bin_folder}:/usr/bin:/bin"}).version == "9.8.7"
 
     (bin_folder / program).write_text("#!/bin/sh\nexit 1\n")
-    assert read(tool, 20, {"PATH": f"{bin_folder}:/usr/bin:/bin"}).version is None
+    assert on_host(tool, 20, {"PATH": f"{bin_folder}:/usr/bin:/bin"}).version is None
 
 
 def test_a_new_tool_without_a_source_says_what_to_write(project: Path) -> None:
     ran = run(project, "new", "tool", "mine", "--json")
     assert [one["place"] for one in ran.json["edits"]] == ["tools/mine/version.sh:5", "tools/mine/install.sh:5"]
     (tool,) = load_catalogue(project, {}).tools
-    reading = read(tool, 20, {"PATH": "/usr/bin:/bin"})
+    reading = on_host(tool, 20, {"PATH": "/usr/bin:/bin"})
     assert reading.detail == "exit status 1, it says 'tools/mine/version.sh is not written yet'"
 
 
