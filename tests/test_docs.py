@@ -10,6 +10,7 @@ import click
 import pytest
 
 from imagewright import load
+from imagewright.builders.page import page
 from imagewright.cli import VERBS, main
 from imagewright.errors import Exit
 from imagewright.reasons import Stale, Unknown
@@ -106,3 +107,7 @@ def test_each_dependency_has_its_reason() -> None:
     )
     assert all("#" in line for line in lines)
     assert len(lines) == len(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+
+
+def test_engines_is_what_the_builders_say_about_themselves() -> None:
+    assert READ["docs/engines.md"] == page(), "run scripts/docs"
