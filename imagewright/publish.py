@@ -226,6 +226,11 @@ def push(client: Client, work: Work) -> Pushed:
     return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
 
 
+def refuse_unfit(work: Work, base: Published | None) -> None:
+    """`Failed` where what builders left is not whole, or not built on its base; asked of everything that is built."""
+    _refuse_unfit(work, _built_parts(work), base)
+
+
 def annotations(parts: Sequence[_Part], base: Published | None) -> dict[str, str]:
     """What an index says: the labels on which all of its platforms agree, without those that the base brought along.
 
@@ -280,7 +285,7 @@ def _send(
 
 
 def _parts(client: Client, work: Work) -> list[_Part]:
-    found = [part for path in work.layouts for part in _parts_in(Layout(path), work.target.repository)]
+    found = _built_parts(work)
     references = {platform: work.target.repository.at(digest) for platform, digest in work.digests.items()}
     seen = look_at(client, references.values())
     for platform, reference in references.items():
@@ -292,6 +297,10 @@ def _parts(client: Client, work: Work) -> list[_Part]:
         descriptor = Descriptor(media_type=media_type, digest=there.digest, size=len(body), platform=platform)
         found.append(_Part(descriptor=descriptor, platform=platform, image=there.images[0], layout=None))
     return sorted(found, key=lambda part: str(part.platform))
+
+
+def _built_parts(work: Work) -> list[_Part]:
+    return [part for path in work.layouts for part in _parts_in(Layout(path), work.target.repository)]
 
 
 def _parts_in(layout: Layout, repository: Repository) -> Iterator[_Part]:

@@ -24,7 +24,7 @@ from imagewright.cli.trial import try_out
 from imagewright.digests import FileDigests
 from imagewright.errors import Failed, ImagewrightError
 from imagewright.names import Platform, Reference
-from imagewright.publish import Receipt, Work, confirm, publish
+from imagewright.publish import Receipt, Work, confirm, publish, refuse_unfit
 from imagewright.recipe import labels, recipe
 from imagewright.registry.client import Client
 from imagewright.settings import Cache, Settings
@@ -239,6 +239,8 @@ class _Worker:
             tell = partial(self._try_told, lines, title)
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
+                work = replace(_work(job), layouts=(layout,))
+                refuse_unfit(work, base if isinstance(base, Published) else None)
                 try_out(
                     job.target,
                     job.version,
@@ -258,7 +260,7 @@ class _Worker:
             finally:
                 self._progress.end(title)
         self._progress.say(f"{title}: built in {time.monotonic() - began:.1f} s")
-        return replace(_work(job), layouts=(layout,))
+        return work
 
     def _platforms(self, job: Job, base: Observation | None) -> tuple[Platform, ...]:
         if job.base is None:

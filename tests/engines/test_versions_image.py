@@ -335,3 +335,38 @@ def test_the_builder_image_has_its_clients(published: str, debian_registry: str)
         "pip",
         "git",
     ]
+
+
+def test_a_build_runs_in_the_builder_image(
+    published: str, debian_registry: str, buildkitd: str, engine_folder: Path, tmp_path: Path
+) -> None:
+    """With podman and a BuildKit, and of this machine's Python nothing."""
+    bases.push_busybox(engine_folder, debian_registry, "in-image/bases", "tiny-latest")
+    project = tmp_path / "project"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "tools", "images", "tests", "benchmarks")
+    shutil.copytree(IMAGES.parent, project, ignore=left_out)
+    (project / "imagewright.toml").write_text(
+        f'registry = "{debian_registry}"\nrepository = "in-image/tools"\nplatforms = ["linux/amd64"]\nbuilder = "buildkit"\n'
+        '[bases]\nrepository = "in-image/bases"\n'
+    )
+    hello = project / "tools" / "hello"
+    hello.mkdir(parents=True)
+    (hello / "version.sh").write_text("echo 1.2.3\n")
+    (hello / "tool.yaml").write_text("command: cat /etc/hello\n")
+    (hello / "Dockerfile").write_text(
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG TOOL_VERSION\nRUN echo $TOOL_VERSION >/etc/hello\n"
+    )
+    with podman(debian_registry) as environ:
+        given = {
+            "BUILDKIT_HOST": buildkitd,
+            "BUILDER_IMAGE": f"{published}:builder-latest",
+            "DOCKER_HOST": "unix:///none",
+        }
+        everything = os.environ | environ | given
+        argv = ["scripts/build", "--in-image", "hello", "tiny"]
+        ran = subprocess.run(argv, cwd=project, env=everything, check=False, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "hello-tiny: linux/amd64: cat /etc/hello: 1.2.3" in ran.stderr
+        assert "podman has localhost/hello-tiny:dev" in ran.stdout
+        argv = ["podman", "run", "--rm", "--network=none", "localhost/hello-tiny:dev", "cat", "/etc/hello"]
+        assert subprocess.run(argv, env=everything, check=True, capture_output=True, text=True).stdout == "1.2.3\n"
