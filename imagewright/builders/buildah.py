@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections import deque
@@ -29,8 +30,8 @@ from imagewright.documents import (
     parse_config,
     parse_manifest,
 )
-from imagewright.errors import BuildFailed
-from imagewright.layout import REF_NAME, Layout
+from imagewright.errors import BuildFailed, Failed
+from imagewright.layout import Layout
 from imagewright.names import Platform, parse_digest
 from imagewright.recipe import BUILDAH
 
@@ -101,7 +102,7 @@ class Buildah:
         chroot = self._way(failed).isolation == "chroot"
         lonely = () if chroot else ("--network", "none")
         limits = ("--memory", _COMMAND_MEMORY) if self._way(failed).isolation == "oci" else ()
-        with store(self._way(failed)) as way, _nameable(layout) as named:
+        with store(self._way(failed)) as way, _nameable(layout, failed) as named:
             options = ("--platform", str(platform), *way.isolated(), "--http-proxy=false", "--ulimit", "core=0:0")
             words = ("--quiet", "--name", "it", *options, *lonely, *limits, f"oci:{named}")
             self._ask(way, way.argv("from", *words), failed)
@@ -186,16 +187,20 @@ class Buildah:
 
 
 @contextmanager
-def _nameable(layout: Path) -> Iterator[Path]:
-    """The same layout with a name for its image: else buildah makes one of the path, which not every path can be."""
-    (top,) = Layout(layout).entries()
-    with tempfile.TemporaryDirectory() as folder:
-        view = Layout.create(Path(folder))
+def _nameable(layout: Path, failed: str) -> Iterator[Path]:
+    """The same layout at a path that can be the name of an image, as buildah makes one of it; not every TMPDIR can."""
+    try:
+        (top,) = Layout(layout).entries()
+    except (Failed, ValueError) as error:
+        raise BuildFailed(f"{failed}: {error}") from None
+    view = Layout.create(Path("/tmp") / f"imagewright-{secrets.token_hex(8)}")  # noqa: S108 - random, ours alone
+    try:
         shutil.rmtree(view.path / "blobs")
         (view.path / "blobs").symlink_to(layout.resolve() / "blobs")
-        members = {"mediaType": top.media_type, "digest": top.digest, "size": top.size}
-        view.write_entries([{**members, "annotations": {REF_NAME: "built"}}])
+        view.write_entries([{"mediaType": top.media_type, "digest": top.digest, "size": top.size}])
         yield view.path
+    finally:
+        shutil.rmtree(view.path, ignore_errors=True)
 
 
 def _is(found: Platform, wanted: Platform) -> bool:
