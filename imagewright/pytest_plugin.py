@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -150,6 +150,7 @@ class Run:
         self.partial: list[str] = []
         self.findings: dict[str, list[Finding]] = {}
         self.crashed: list[str] = []
+        self.recipe: dict[str, str] = {}
         self.seen: Snapshot | None = None
         self.by_target: dict[str, TargetSeen] = {}
         self.section: Report | None = None
@@ -299,8 +300,11 @@ class Run:
         if not self.config.option.collectonly:
             self._begin()
         chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
-        if self.is_controller and not self.recorded and not self.config.option.collectonly:
-            self._read_versions([one for one in chosen if not isinstance(one, Unlisted)])
+        targets = [one for one in chosen if not isinstance(one, Unlisted)]
+        if self.is_controller and not self.config.option.collectonly:
+            if not self.recorded:
+                self._read_versions(targets)
+            self._hash_recipes(targets)
 
     def _end_with_controller(self) -> None:
         """Ends a worker of xdist, which would wait for a silent registry: ten seconds for pytest, or as an orphan."""
@@ -318,6 +322,13 @@ class Run:
         try:
             refuse_collisions((one, survey.version_of(one, versions) or "latest") for one in targets)
             self._refuse_changed_tools()
+        except BadCatalogue as error:
+            self.stop(error)
+
+    def _hash_recipes(self, targets: Iterable[Target]) -> None:
+        """Today's recipes, before anybody is asked: what cannot be hashed could not be built either."""
+        try:
+            self.recipe = {one.key: self.recipes.of(one.source, BUILDKIT) for one in targets}
         except BadCatalogue as error:
             self.stop(error)
 
@@ -366,6 +377,8 @@ class Run:
             return
         found = [_target_of(item) for item in session.items]
         asked = {one.key: one for one in found if isinstance(one, Pair | Standalone)}
+        if not self.worker:
+            self._hash_recipes(asked.values())
         try:
             seen = self._looked(tuple(asked.values()))
         except BadCatalogue as error:
@@ -502,7 +515,7 @@ class Run:
             seen=self.seen,
             since=self.since,
             waits_for={one.key: self.catalogue.waits_for(one) for one in wanted},
-            recipe={one.key: self.recipes.of(one.source, BUILDKIT) for one in wanted},
+            recipe=self.recipe,
             warnings=self.readings.warnings if "readings" in self.__dict__ else (),
         )
 

@@ -62,7 +62,7 @@ def recipe(
     """`1:<family>:<sha256>` over what a builder of this family makes the image from, base and version aside.
 
     arguments: build arguments; BASE_IMAGE and TOOL_VERSION among them do not count. digests: of files that were read
-    before. `BadCatalogue` with the place for a context that is empty, or has what cannot be in an image.
+    before. `BadCatalogue` with the place for a context that has what cannot be read, or cannot be in an image.
     """
     sha256 = hashlib.sha256()
     with _readable(source.folder):
@@ -100,16 +100,12 @@ def _entry_fields(entries: Iterable[Entry], digests: FileDigests) -> Iterator[by
 def build_context(folder: Path, dockerfile: Path | None, family: str = BUILDKIT) -> tuple[Entry, ...]:
     """What BuildKit gets of `folder`, sorted by the paths' bytes; of the family buildah, all that any buildah may get.
 
-    `BadCatalogue` if that is nothing or unreadable.
+    Nothing for a Dockerfile that copies nothing. `BadCatalogue` if it is unreadable.
     """
     ignore = _ignore_file(folder, dockerfile) if family == BUILDKIT else _agreed_ignore_file(folder, dockerfile)
     with _readable(folder):
         rules = parse_dockerignore(ignore.read_bytes(), str(ignore)) if ignore else Rules()
-        entries = _walk(folder, replace(rules, agreed=family == BUILDAH))
-    if not entries:
-        why = f"{ignore.name} leaves nothing of it" if ignore else "it is empty"
-        raise BadCatalogue(f"no build context: {why}", where=str(folder))
-    return entries
+        return _walk(folder, replace(rules, agreed=family == BUILDAH))
 
 
 def rootfs(folder: Path) -> tuple[Entry, ...]:

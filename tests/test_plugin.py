@@ -1033,3 +1033,17 @@ def test_a_report_cut_anywhere_is_refused(family: World) -> None:
             parse(whole[:length], "report.json")
     with pytest.raises(BadReport):
         parse(whole + whole, "report.json")
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")])
+def test_a_recipe_that_cannot_be_read_stops_the_run_before_anybody_is_asked(
+    world: World, arguments: tuple[str, ...]
+) -> None:
+    world.base("fedora")
+    world.make({"codex": "1.0"})
+    (world.project / "tools" / "codex" / ".dockerignore").write_text("[b\n")
+    ran = world.run(*arguments)
+    assert ran.code == 4
+    assert "tools/codex/.dockerignore:1: '[b' is not a pattern" in ran.text
+    assert "Traceback" not in ran.text
+    assert not [one for one in world.asked() if "own/tools" in one]

@@ -217,15 +217,19 @@ def test_a_name_that_is_not_utf8_is_refused(tool: Tool, name: bytes) -> None:
         recipe(tool, "copy")
 
 
-def test_an_empty_context_is_refused(tool: Tool, tmp_path: Path) -> None:
+def test_of_an_empty_context_the_dockerfile_is_the_recipe(tool: Tool) -> None:
     (tool.folder / ".dockerignore").write_text("**")
-    with pytest.raises(BadCatalogue) as refused:
-        recipe(tool, "buildkit")
-    assert str(refused.value) == f"{tool.folder}: no build context: .dockerignore leaves nothing of it"
+    assert build_context(tool.folder, tool.dockerfile) == ()
+    before = recipe(tool, "buildkit")
+    (tool.folder / "another").touch()
+    assert recipe(tool, "buildkit") == before
+    assert tool.dockerfile
+    tool.dockerfile.write_text(f"{DOCKERFILE}RUN true\n")
+    assert recipe(tool, "buildkit") != before
+
+
+def test_without_files_the_builder_copy_has_nothing_to_copy(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
-    with pytest.raises(BadCatalogue) as refused:
-        recipe(Tool(name="bare", folder=tmp_path / "bare"), "buildkit")
-    assert str(refused.value) == f"{tmp_path / 'bare'}: no build context: it is empty"
     with pytest.raises(BadCatalogue) as refused:
         recipe(Tool(name="bare", folder=tmp_path / "bare"), "copy")
     assert str(refused.value) == f"{tmp_path / 'bare' / 'rootfs'}: the builder copy needs files here"
@@ -277,11 +281,7 @@ def test_what_a_dockerignore_keeps(tmp_path: Path, rules: str, kept: str) -> Non
 
 
 def kept_paths(folder: Path) -> str:
-    try:
-        return " ".join(entry.path for entry in build_context(folder / "context", folder / "Dockerfile"))
-    except BadCatalogue as error:
-        assert error.reason == "no build context: Dockerfile.dockerignore leaves nothing of it"
-        return ""
+    return " ".join(entry.path for entry in build_context(folder / "context", folder / "Dockerfile"))
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def ours(folder: Path, family: str = BUILDKIT) -> Mapping[str, str] | None:
     """Path → what is there; None where the rules are refused."""
     try:
         entries = build_context(folder / "context", folder / "dockerfile" / "Dockerfile", family)
-    except BadCatalogue as error:
-        return {} if "no build context" in error.reason else None
+    except BadCatalogue:
+        return None
     shown = {Kind.FILE: "file", Kind.FOLDER: "folder"}
     return {
         one.path: f"link {one.target}" if one.kind is Kind.LINK else shown[one.kind] + " x" * one.executable
