@@ -351,6 +351,8 @@ def test_a_build_runs_in_the_builder_image(
     )
     hello = project / "tools" / "hello"
     hello.mkdir(parents=True)
+    for name in ("Dockerfile", "Dockerfile.dockerignore"):  # they are in the package
+        shutil.copy(IMAGES.parent / "tools" / name, project / "tools")
     (hello / "version.sh").write_text("echo 1.2.3\n")
     (hello / "tool.yaml").write_text("command: cat /etc/hello\n")
     (hello / "Dockerfile").write_text(
