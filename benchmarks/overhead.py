@@ -1,4 +1,4 @@
-"""What `imagewright`'s builder costs on top of `buildctl`: the same build through both, in turns, against one daemon.
+"""What imagewright costs on top of `buildctl`: the same build, in turns, against one daemon: plain, builder, whole command.
 
     .venv/bin/python benchmarks/overhead.py [ROUNDS]
 
@@ -29,23 +29,29 @@ def main(rounds: int) -> None:
     """Measures and prints."""
     said = subprocess.run([ROOT / "scripts/setup-engines", "--where"], check=True, capture_output=True, text=True)
     engines = Path(said.stdout.strip())
-    env = {"PATH": f"{engines}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    env = {"PATH": f"{engines}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent"}
     with tempfile.TemporaryDirectory() as folder, buildkitd(env) as address:
         request = _request(Path(folder), engines)
         _plain(request, address, env, Path(folder, "first"))
         for name, asked in {"cold": replace(request, no_cache=True), "cached": request}.items():
-            ours, theirs = [], []
+            took: dict[str, list[float]] = {}
             for turn in range(rounds):
                 into = Path(folder, f"{name}-{turn}")
-                theirs.append(_seconds(partial(_plain, asked, address, env, into / "plain")))
-                ours.append(_seconds(partial(_built, asked, address, env, into / "built")))
-            own, plain = statistics.median(ours), statistics.median(theirs)
-            print(f"{name:<7} buildctl {plain:.3f}  imagewright {own:.3f}  on top {own - plain:+.3f}")
+                ways = {
+                    "buildctl": partial(_plain, asked, address, env, into / "plain"),
+                    "builder": partial(_built, asked, address, env, into / "built"),
+                    "imagewright build": partial(_commanded, asked, address, env),
+                }
+                for way, work in ways.items():
+                    took.setdefault(way, []).append(_seconds(work))
+            median = {way: statistics.median(each) for way, each in took.items()}
+            told = [f"{way} {median[way]:.3f} ({median[way] - median['buildctl']:+.3f})" for way in list(median)[1:]]
+            print(f"{name:<7} buildctl {median['buildctl']:.3f}  {'  '.join(told)}")
 
 
 def _request(folder: Path, engines: Path) -> BuildRequest:
     """An image with a shell, a step that runs and a few hundred files."""
-    context = folder / "tool"
+    context = folder / "project" / "images" / "bench"
     (context / "files").mkdir(parents=True)
     for number in range(300):
         (context / "files" / str(number)).write_text(f"{number}\n" * 100)
@@ -54,8 +60,11 @@ def _request(folder: Path, engines: Path) -> BuildRequest:
     (context / "Dockerfile").write_text(
         'FROM scratch\nCOPY busybox /bin/sh\nCOPY files /opt/files\nRUN ["/bin/sh", "-c", "echo made >/opt/made"]\n'
     )
+    (context / "image.yml").write_text("version: 1.2.3\nplatforms: [linux/amd64]\n")
+    (context / ".dockerignore").write_text("image.yml\n")
+    (folder / "project" / "imagewright.toml").write_text('builder = "buildkit"\n[images]\nrepository = "own/images"\n')
     return BuildRequest(
-        target="codex-fedora",
+        target="bench",
         context=context,
         dockerfile=context / "Dockerfile",
         base=None,
@@ -77,6 +86,14 @@ def _built(request: BuildRequest, address: str, env: Mapping[str, str], into: Pa
     if reason := builder.unable(request):
         sys.exit(reason)
     builder.build(request, into, lambda _: None)
+
+
+def _commanded(request: BuildRequest, address: str, env: Mapping[str, str]) -> None:
+    """The same as a person would: settings, catalogue, recipe, labels and the look at the result included."""
+    argv = [Path(sys.executable).with_name("imagewright"), "build", "--target", request.target]
+    argv += ["--no-cache"] if request.no_cache else []
+    project = request.context.parents[1]
+    subprocess.run(argv, cwd=project, env={**env, "BUILDKIT_HOST": address}, check=True, capture_output=True)
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -288,12 +288,16 @@ def test_a_difference_and_each_failure_are_in_the_table(world: World) -> None:
 def test_nine_versions_take_as_long_as_the_slowest(world: World) -> None:
     world.tools({f"tool{at}": f"sleep {at % 4}; echo 1.{at}" for at in range(9)})
     world.readings()  # the image is pulled
-    began = time.monotonic()
-    found = world.readings()
-    took = time.monotonic() - began
-    print(f"\n9 versions in {world.engine}: {took:.1f} s, the slowest script sleeps 3 s")
-    assert [one["version"] for one in found.values()] == [f"1.{at}" for at in range(9)]
-    assert took < 3 + 8  # test machines are shared
+    best = float("inf")
+    for _ in range(3):  # test machines are shared
+        began = time.monotonic()
+        found = world.readings()
+        best = min(best, time.monotonic() - began)
+        assert [one["version"] for one in found.values()] == [f"1.{at}" for at in range(9)]
+        if best < 3 + 2:
+            break
+    print(f"\n9 versions in {world.engine}: {best:.1f} s, the slowest script sleeps 3 s")
+    assert best < 3 + 2
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
