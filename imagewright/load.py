@@ -473,7 +473,7 @@ def _image(folder: Path, root: Path, settings: Settings, problems: Problems) -> 
         dockerfile=recipe,
         version=version,
         parent=parent,
-        stands_for="" if parsed.final_argument == "BASE_IMAGE" or parent is None else parsed.final,
+        stands_for=parsed.final if parent and not parent.digest and parsed.final_argument != "BASE_IMAGE" else "",
         is_base=is_base,
         **_keywords(read),
     )

@@ -162,7 +162,9 @@ def parse_familiar(text: str) -> Reference:
     head, at, digest = text.partition("@")
     host, slash, path = head.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
-        host, path = "docker.io", head if slash else f"library/{head}"
+        host, path = "docker.io", head
+    if host in ("docker.io", "index.docker.io"):
+        host, path = "docker.io", path if "/" in path else f"library/{path}"
     name, _, tag = path.partition(":")
     repository = make_repository(host, name)
     return repository.at(parse_digest(digest)) if at else repository.tagged(parse_tag(tag or "latest"))

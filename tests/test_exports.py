@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.builders import BuildRequest
-from imagewright.builders.exports import attestations, cache_export, cache_import, complete, normalise, source_policy
+from imagewright.builders.exports import attestations, cache_export, cache_import, normalise, source_policy
 from imagewright.builders.progress import Story
 from imagewright.documents import OCI_INDEX, OCI_MANIFEST, Descriptor
 from imagewright.errors import BuildFailed
@@ -29,29 +29,6 @@ REQUEST = BuildRequest(
     annotations={"a": "b"},
     epoch=0,
 )
-
-
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [
-        ("fedora", "docker.io/library/fedora:latest"),
-        ("fedora:42", "docker.io/library/fedora:42"),
-        ("docker.io/fedora", "docker.io/library/fedora:latest"),
-        ("docker.io/library/fedora:latest", "docker.io/library/fedora:latest"),
-        ("index.docker.io/aicage/fedora", "docker.io/aicage/fedora:latest"),
-        ("aicage/fedora", "docker.io/aicage/fedora:latest"),
-        ("a/b/c", "docker.io/a/b/c:latest"),
-        ("localhost/fedora", "localhost/fedora:latest"),
-        ("localhost:5000/fedora", "localhost:5000/fedora:latest"),
-        ("registry:5000/fedora:42", "registry:5000/fedora:42"),
-        ("ghcr.io/aicage/fedora", "ghcr.io/aicage/fedora:latest"),
-        ("UPPER/fedora", "UPPER/fedora:latest"),
-        ("fedora@sha256:12", "docker.io/library/fedora@sha256:12"),
-        ("fedora:42@sha256:12", "docker.io/library/fedora:42@sha256:12"),
-    ],
-)
-def test_the_words_of_a_from_mean_a_whole_name(words: str, meant: str) -> None:
-    assert complete(words) == meant
 
 
 def test_the_base_takes_the_place_of_the_words_by_a_source_policy() -> None:

@@ -16,6 +16,7 @@ from imagewright.names import (
     is_loopback,
     make_repository,
     parse_digest,
+    parse_familiar,
     parse_folder_name,
     parse_host,
     parse_platform,
@@ -336,3 +337,28 @@ def test_a_text_is_a_name_or_is_refused_in_words(text):
 def test_equal_bytes_have_equal_digests_and_only_they(content):
     assert digest_of(content) == f"sha256:{hashlib.sha256(content).hexdigest()}"
     assert digest_of(content) != digest_of(content + b"\0")
+
+
+DIGEST = f"sha256:{'1' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("fedora", "docker.io/library/fedora:latest"),
+        ("fedora:42", "docker.io/library/fedora:42"),
+        ("docker.io/fedora", "docker.io/library/fedora:latest"),
+        ("docker.io/library/fedora:latest", "docker.io/library/fedora:latest"),
+        ("index.docker.io/aicage/fedora", "docker.io/aicage/fedora:latest"),
+        ("aicage/fedora", "docker.io/aicage/fedora:latest"),
+        ("a/b/c", "docker.io/a/b/c:latest"),
+        ("localhost/fedora", "localhost/fedora:latest"),
+        ("localhost:5000/fedora", "localhost:5000/fedora:latest"),
+        ("registry:5000/fedora:42", "registry:5000/fedora:42"),
+        ("ghcr.io/aicage/fedora", "ghcr.io/aicage/fedora:latest"),
+        (f"fedora@{DIGEST}", f"docker.io/library/fedora@{DIGEST}"),
+        (f"fedora:42@{DIGEST}", f"docker.io/library/fedora@{DIGEST}"),
+    ],
+)
+def test_the_words_of_a_from_mean_a_whole_name(words: str, meant: str) -> None:
+    assert str(parse_familiar(words)) == meant

@@ -15,7 +15,7 @@ from typing import Any, cast
 from imagewright import process
 from imagewright.builders import Abilities, BuildRequest, Ran, whole_or_nothing
 from imagewright.builders.binfmt import runs
-from imagewright.builders.exports import complete
+from imagewright.builders.commands import COMMAND_LINES, COMMAND_SECONDS, SHELL_STATUSES, took_too_long
 from imagewright.builders.progress import SHOWN_LINES, clean, indented
 from imagewright.builders.storage import Storage, Way, store, told
 from imagewright.documents import (
@@ -32,16 +32,13 @@ from imagewright.documents import (
 )
 from imagewright.errors import BuildFailed, Failed
 from imagewright.layout import Layout
-from imagewright.names import Platform, parse_digest
+from imagewright.names import Platform, parse_digest, parse_familiar
 from imagewright.recipe import BUILDAH
 
 _HOUR = 3600.0
-_COMMAND_SECONDS = 60.0
-_COMMAND_LINES = 1000
 _COMMAND_MEMORY = "2g"
 _GRACE_SECONDS = 5.0
-_TOO_LONG, _NO_SHELL = 124, 127
-"""Exit codes that say how a command fared, as `timeout` and shells have them."""
+_NO_SHELL = SHELL_STATUSES[-1]
 
 _LINGERING = ("/bin/sh", "-c", '/bin/sh -c "$0"; status=$?; sleep 0.2; exit $status')
 """How a command is run where buildah's isolation is `chroot`, which loses one in a hundred last words of who ends at once."""
@@ -117,14 +114,14 @@ class Buildah:
                 command,
             )
             argv = way.argv("run", *words)
-            lines: deque[str] = deque(maxlen=_COMMAND_LINES)
-            seconds = min(self._timeout, _COMMAND_SECONDS)
+            lines: deque[str] = deque(maxlen=COMMAND_LINES)
+            seconds = min(self._timeout, COMMAND_SECONDS)
             # `chroot` has its caller's network, so its caller must have none; for that it takes root, of a kind.
             alone = [*(() if os.geteuid() == 0 else ("buildah", "unshare")), "unshare", "--net"] if chroot else []
             ended = _run(way, [*alone, *argv], seconds, lines.append)
         told_all = _Told.of([clean(line) for line in lines])
         if ended.seconds >= seconds:
-            return Ran(status=_TOO_LONG, output=(*told_all.output, f"it did not end within {seconds:.0f} s"))
+            return took_too_long(told_all.output, seconds)
         if why := [line for line in told_all.output if ended.status == 1 and _NOT_STARTED.search(line)]:
             if "no such file" not in why[0]:
                 raise BuildFailed(f"{failed}: {why[0]}")
@@ -237,7 +234,10 @@ def _options(request: BuildRequest, platform: Platform, base: str) -> list[str]:
     dockerfile = cast("Path", request.dockerfile)
     arguments = {**request.arguments, "SOURCE_DATE_EPOCH": str(request.epoch)}
     # By its id: another build may have the name stand for another platform's image meanwhile.
-    names = {str(request.base), *((request.stands_for, complete(request.stands_for)) if request.stands_for else ())}
+    names = {
+        str(request.base),
+        *((request.stands_for, str(parse_familiar(request.stands_for))) if request.stands_for else ()),
+    }
     # A step is a layer, as with BuildKit, but none is taken over: `FROM scratch` of one platform would be that of all.
     return [
         *("--format", "oci", "--platform", str(platform), "--timestamp", str(request.epoch), "--identity-label=false"),
@@ -352,7 +352,7 @@ class _Story:
                 where=self._place(self._step),
             )
         words = self._request.stands_for
-        if words and self._step.split()[:2] in (["FROM", words], ["FROM", complete(words)]):
+        if words and self._step.split()[:2] in (["FROM", words], ["FROM", str(parse_familiar(words))]):
             raise BuildFailed(
                 f"{self._request.target}: buildah does not put the base in the place of FROM {words} as it stands there",
                 remedy="Write it without a variable, or start from ARG BASE_IMAGE.",

@@ -9,6 +9,7 @@ from imagewright.builders import NOTICE, BuildRequest
 from imagewright.documents import INDEX_TYPES, MAX_MANIFEST_BYTES, BadDocument, Descriptor, Index, parse_manifest
 from imagewright.errors import BuildFailed
 from imagewright.layout import Layout
+from imagewright.names import parse_familiar
 from imagewright.settings import Cache
 
 _ALWAYS = {"mode": "max", "ignore-error": "true"}
@@ -89,25 +90,10 @@ def source_policy(request: BuildRequest) -> bytes:
     """
     rule = {
         "action": "CONVERT",
-        "selector": {"identifier": f"docker-image://{complete(request.stands_for)}"},
+        "selector": {"identifier": f"docker-image://{parse_familiar(request.stands_for)}"},
         "updates": {"identifier": f"docker-image://{request.base}"},
     }
     return json.dumps({"version": 1, "rules": [rule]}).encode()
-
-
-def complete(words: str) -> str:
-    """An image's name with the host, folder and tag that are meant where they are left out: `docker.io/library/x:latest`.
-
-    https://github.com/distribution/reference/blob/v0.6.0/normalize.go
-    """
-    name, at, digest = words.partition("@")
-    host, slash, path = name.partition("/")
-    if not slash or not (set(".:") & set(host) or host == "localhost" or host != host.lower()):
-        host, path = "docker.io", name
-    if host in ("docker.io", "index.docker.io"):
-        host, path = "docker.io", path if "/" in path else f"library/{path}"
-    tag = "" if at or ":" in path else ":latest"
-    return f"{host}/{path}{tag}{at}{digest}"
 
 
 def normalise(layout: Layout, request: BuildRequest) -> None:
