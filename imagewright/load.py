@@ -442,23 +442,25 @@ def _tool(folder: Path, tools: Path, problems: Problems) -> Tool | None:
 def _image(folder: Path, root: Path, settings: Settings, problems: Problems) -> Image | None:
     place = f"{IMAGES}/{folder.name}"
     file, recipe = folder / "image.yml", folder / "Dockerfile"
+    where = place
     try:
         name = parse_folder_name(folder.name)
-        content = file.read_bytes()
-        node = fields.from_yaml(content, f"{place}/image.yml")
-        parsed = parents(recipe.read_text("utf-8"), f"{place}/Dockerfile", {})
-        parent = None if parsed.final == "scratch" else parse_familiar(parsed.final)
+        node = fields.from_yaml(file.read_bytes(), f"{place}/image.yml")
+        where = f"{place}/Dockerfile"
+        starts_from = parents(recipe.read_text("utf-8"), where, {})
+        where = f"{where}:{starts_from.final_line}"
+        parent = None if starts_from.final == "scratch" else parse_familiar(starts_from.final)
     except BadName as error:
-        problems.add(place, str(error))
+        problems.add(where, str(error))
         return None
     except BadCatalogue as error:
-        problems.add(error.where or place, error.reason)
+        problems.add(error.where or where, error.reason)
         return None
     except FileNotFoundError as error:
         problems.add(place, f"there is no {Path(error.filename).name}; an image has a Dockerfile and an image.yml")
         return None
     except UnicodeDecodeError:
-        problems.add(f"{place}/Dockerfile", "not UTF-8")
+        problems.add(where, "not UTF-8")
         return None
     read = fields.read(node, _IMAGE, problems)
     if read.get("platforms") == ():
@@ -473,7 +475,9 @@ def _image(folder: Path, root: Path, settings: Settings, problems: Problems) -> 
         dockerfile=recipe,
         version=version,
         parent=parent,
-        stands_for=parsed.final if parent and not parent.digest and parsed.final_argument != "BASE_IMAGE" else "",
+        stands_for=starts_from.final
+        if parent and not parent.digest and starts_from.final_argument != "BASE_IMAGE"
+        else "",
         is_base=is_base,
         **_keywords(read),
     )
