@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -233,23 +233,14 @@ class _Worker:
         shutil.rmtree(layout, ignore_errors=True)
         for folder in (layout.parent, log.parent):
             folder.mkdir(parents=True, exist_ok=True)
+        work = replace(_work(job), layouts=(layout,))
         self._progress.say(f"{title}: {builder.name} builds {job.version} for {', '.join(map(str, request.platforms))}")
         began = time.monotonic()
         with log.open("w", encoding="utf-8") as lines:
-            tell = partial(self._try_told, lines, title)
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
-                work = replace(_work(job), layouts=(layout,))
                 refuse_unfit(work, base if isinstance(base, Published) else None)
-                try_out(
-                    job.target,
-                    job.version,
-                    builder=builder,
-                    layout=layout,
-                    platforms=request.platforms,
-                    say=tell,
-                )
-                try_structure(job.target, layout, request.platforms, self._place.environ, tell)
+                self._try(builder, work, request.platforms, partial(self._tell, lines, title))
             except Failed as error:
                 shutil.rmtree(layout, ignore_errors=True)
                 raise type(error)(
@@ -261,6 +252,11 @@ class _Worker:
                 self._progress.end(title)
         self._progress.say(f"{title}: built in {time.monotonic() - began:.1f} s")
         return work
+
+    def _try(self, builder: Builder, work: Work, platforms: tuple[Platform, ...], say: Callable[[str], None]) -> None:
+        (layout,) = work.layouts
+        try_out(work.target, work.version, builder=builder, layout=layout, platforms=platforms, say=say)
+        try_structure(work.target, layout, platforms, self._place.environ, say)
 
     def _platforms(self, job: Job, base: Observation | None) -> tuple[Platform, ...]:
         if job.base is None:
@@ -278,7 +274,7 @@ class _Worker:
         elif _STEP.match(line):
             self._progress.step(title, " ".join(line.split()))
 
-    def _try_told(self, lines: TextIO, title: str, line: str) -> None:
+    def _tell(self, lines: TextIO, title: str, line: str) -> None:
         lines.write(f"{line}\n")
         self._progress.say(f"{title}: {line}")
 

@@ -49,7 +49,8 @@ class Progress:
 
     def _wipe(self) -> None:
         if self._live and self._lines:
-            click.echo(f"\x1b[{len(self._lines)}A\x1b[J", err=True, nl=False)
+            # `color` says that it is for a terminal: where colours are not wanted, this would be taken for one.
+            click.echo(f"\x1b[{len(self._lines)}A\x1b[J", err=True, nl=False, color=True)
 
     def _draw(self) -> None:
         width = shutil.get_terminal_size().columns - 1
