@@ -93,16 +93,21 @@ def lines(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
         yield f"pytest checks/ cannot run here: {count} {'problem' if count == 1 else 'problems'}", "red"
 
 
-def catalogue(settings: Settings, tools: int, source: str) -> Finding:
-    """A project whose settings and tools could be loaded. source: the file of the settings."""
+def catalogue(settings: Settings, tools: int, images: int, source: str) -> Finding:
+    """A project whose settings, tools and images could be loaded. source: the file of the settings."""
     bases = settings.bases
+    count = " and ".join(
+        f"{number} {word if number == 1 else f'{word}s'}"
+        for number, word in ((tools, "tool"), (images, "image"))
+        if number
+    )
     where = f"discovered in {bases.repository}" if bases.discover else f"{', '.join(bases.names)} in {bases.repository}"
     excluded = f", without {', '.join(bases.exclude)}" if bases.exclude else ""
     return Finding(
         subject="project",
         state=State.OK,
-        found=f"{tools} {'tool' if tools == 1 else 'tools'} for {settings.repository} ({source})",
-        details=(f"bases: {where}{excluded}",),
+        found=f"{count} for {settings.repository if tools else settings.images.repository} ({source})",
+        details=(f"bases: {where}{excluded}",) if tools else (),
     )
 
 

@@ -98,18 +98,19 @@ FOUND: dict[str, tuple[Finding, tuple[str, ...]]] = {
     "no plugin": (doctor.checks(7, False), ("problem", "conftest.py does not load the plugin")),
     "bad checks": (doctor.checks(None, True), ("problem", "a file in checks/ is not Python")),
     "discovered bases": (
-        doctor.catalogue(SETTINGS, 1, "pyproject.toml"),
+        doctor.catalogue(SETTINGS, 1, 0, "pyproject.toml"),
         ("ok", "1 tool for r.example/a/b (pyproject.toml)", "bases: discovered in r.example/c/d"),
     ),
     "configured bases": (
         doctor.catalogue(
             replace(SETTINGS, bases=replace(SETTINGS.bases, discover=False, names=("x", "y", "z"), exclude=("z",))),
             2,
+            1,
             "imagewright.toml",
         ),
         (
             "ok",
-            "2 tools for r.example/a/b (imagewright.toml)",
+            "2 tools and 1 image for r.example/a/b (imagewright.toml)",
             "bases: x, y, z in r.example/c/d, without z",
         ),
     ),
@@ -363,6 +364,7 @@ def test_no_daemon_is_started_where_one_could_be(tmp_path: Path) -> None:
     started = tmp_path / "started"
     program(bin_folder, "buildctl", 'case "$*" in *version*) echo buildctl 1;; *) echo refused >&2; exit 1;; esac')
     program(bin_folder, "buildkitd", f'case "$*" in *version*) echo buildkitd 1;; *) echo >{started};; esac')
+    program(bin_folder, "runc", "exit 1")
     make_project(project, registry="127.0.0.1:9", tools={"codex": "1"})
     (project / "tools" / "codex" / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n")
 

@@ -173,6 +173,9 @@ def test_a_project_of_images_alone_needs_neither_tools_nor_bases(tmp_path: Path)
         assert world.plan() == (["util"], {})
         world.build("--push")
         assert world.checks("-n", "2", code=0) == {"util": "fresh"}
+        told = world.run(*IMAGEWRIGHT, "doctor", code=0)
+        assert f"1 image for {server.address}/own/images (imagewright.toml)" in told
+        assert "`copy` takes copy" in told
 
 
 def test_a_tool_that_may_not_be_redistributed_is_built_here_and_never_pushed(world: World) -> None:

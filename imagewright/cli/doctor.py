@@ -19,7 +19,8 @@ from imagewright import doctor as judge
 from imagewright import process, suite
 from imagewright.builders import BuildRequest, choose
 from imagewright.builders.buildkit import DEFAULT_ADDRESS
-from imagewright.catalogue import Catalogue
+from imagewright.builders.daemon import lacking
+from imagewright.catalogue import Catalogue, Source
 from imagewright.cli import Place
 from imagewright.cli.engines import engines
 from imagewright.doctor import Asked, Finding, State
@@ -163,9 +164,10 @@ def _registry(host: str, place: Place, settings: Settings) -> int | str:
 
 
 def _choose(catalogue: Catalogue, place: Place) -> judge.Chosen | None:
-    """The builder that would build a tool with a Dockerfile, if there is one; why not those before it."""
+    """The builder that would build something with a Dockerfile, if there is one; why not those before it."""
     settings = catalogue.settings
-    tool = next((one for one in catalogue.tools if one.dockerfile), catalogue.tools[0])
+    sources: list[Source] = [*catalogue.tools, *catalogue.images]
+    tool = next((one for one in sources if one.dockerfile), sources[0])
     request = BuildRequest(
         target=tool.name,
         context=tool.folder,
@@ -180,7 +182,7 @@ def _choose(catalogue: Catalogue, place: Place) -> judge.Chosen | None:
     # Named, a BuildKit is only asked; unnamed, one would be started.
     environ = {**place.environ, "BUILDKIT_HOST": place.environ.get("BUILDKIT_HOST") or DEFAULT_ADDRESS}
     with Client(replace(settings, limits=_LIMITS), surroundings(environ)) as client:
-        with engines(settings, replace(place, environ=environ), client, catalogue.tools) as builders:
+        with engines(settings, replace(place, environ=environ), client, sources) as builders:
             try:
                 choice = choose(settings.builder, builders, request)
             except BuildFailed as error:
@@ -191,10 +193,10 @@ def _choose(catalogue: Catalogue, place: Place) -> judge.Chosen | None:
 
 def _starts_buildkitd(catalogue: Catalogue, place: Place, asked: Mapping[str, Asked]) -> bool:
     """Whether `imagewright build` would start a buildkitd; see `builders.buildkit`."""
-    wanted = catalogue.settings.builder in ("auto", "buildkit") and any(one.dockerfile for one in catalogue.tools)
-    installed = asked["buildctl"].place and asked["buildkitd"].place
+    sources: list[Source] = [*catalogue.tools, *catalogue.images]
+    wanted = catalogue.settings.builder in ("auto", "buildkit") and any(one.dockerfile for one in sources)
     running = asked["workers"].ok or place.environ.get("BUILDKIT_HOST")
-    return bool(wanted and installed and not running and os.geteuid() == 0)
+    return bool(wanted and not running and asked["buildctl"].place and not lacking(place.environ))
 
 
 def _container_engine(asked: Mapping[str, Asked]) -> str:
@@ -225,7 +227,7 @@ def _project(place: Place, catalogue: Catalogue | None, problem: str) -> Finding
     if catalogue is None:
         return Finding(subject="project", state=State.PROBLEM, found=problem)
     source = OWN_FILE if (place.root / OWN_FILE).is_file() else PROJECT_FILE
-    return judge.catalogue(catalogue.settings, len(catalogue.tools), source)
+    return judge.catalogue(catalogue.settings, len(catalogue.tools), len(catalogue.images), source)
 
 
 def _checks(place: Place) -> Finding:
