@@ -351,9 +351,15 @@ def test_the_first_able_builder_is_chosen(shelf: Shelf, request_: BuildRequest) 
             "auto",
             """codex-fedora: no builder can build this
     buildkit: buildctl is not installed
-    copy: there is no folder rootfs/""",
+    copy: there is no folder rootfs/
+  `imagewright doctor` says more.""",
         ),
-        ("buildkit", "codex-fedora: no builder can build this\n    buildkit: buildctl is not installed"),
+        (
+            "buildkit",
+            """codex-fedora: no builder can build this
+    buildkit: buildctl is not installed
+  `imagewright doctor` says more.""",
+        ),
         (
             "kaniko",
             """codex-fedora: there is no builder kaniko; there are auto, buildkit, copy

@@ -126,7 +126,7 @@ def choose(name: str, builders: Sequence[Builder], request: BuildRequest) -> Cho
         f"{request.target}: no builder can build this" + "".join(f"\n    {reason}" for reason in reasons)
         if asked
         else f"{request.target}: there is no builder {name}; there are {known}",
-        remedy="" if asked else "Set `builder` in the settings.",
+        remedy="`imagewright doctor` says more." if asked else "Set `builder` in the settings.",
     )
 
 

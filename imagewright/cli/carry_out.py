@@ -159,7 +159,7 @@ class _Floor:
     def _told(self, receipt: Receipt) -> str:
         """One line about how it went, but for the target's name."""
         if receipt.problem:
-            return f"failed: {receipt.problem}"
+            return f"failed: {receipt.problem.removeprefix(f'{receipt.work.target.key}: ')}"
         if receipt.outcome == "built":
             return f"the image is in {near(receipt.work.layouts[0], self._place)}"
         return f"{receipt.outcome}, latest {receipt.latest}"
