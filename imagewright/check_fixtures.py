@@ -6,9 +6,10 @@ Where something cannot be had, the check for existence says why, and the others 
 import pytest
 
 from imagewright import reasons, verdict
+from imagewright.asked import Unlisted
 from imagewright.catalogue import Pair, Target
 from imagewright.names import Platform
-from imagewright.pytest_plugin import RUN, Run, Unlisted
+from imagewright.pytest_plugin import RUN, Run
 from imagewright.recipe import Recipes
 from imagewright.snapshot import Missing, Observation, PointerObservation, Published, TargetSeen
 from imagewright.verdict import NotAsked, Reason

@@ -12,9 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,21 +20,18 @@ import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
 from imagewright import process, render, snapshot, suite, survey, verdict
-from imagewright.catalogue import Excluded, Pair, Standalone, Target, Tool, refuse_collisions
+from imagewright.asked import Asked, Unlisted
+from imagewright.catalogue import Pair, Standalone, Target, refuse_collisions
 from imagewright.digests import FileDigests
-from imagewright.errors import BadCatalogue, ImagewrightError, Unanswered
+from imagewright.errors import BadCatalogue, ImagewrightError
 from imagewright.files import write_atomically
 from imagewright.load import load_catalogue
-from imagewright.names import BadName, Digest, parse_digest
 from imagewright.recipe import BUILDKIT, Recipes
-from imagewright.registry.client import Client
 from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble
 from imagewright.report import dump as dump_section
-from imagewright.settings import surroundings
-from imagewright.snapshot import Reading, Snapshot, TargetSeen
+from imagewright.snapshot import Snapshot, TargetSeen
 from imagewright.state import DEFAULT, DIGESTS, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome
-from imagewright.versions import Readings, parse_output, read_file
 
 CHECKS = suite.FOLDER
 pytest_plugins = ["imagewright.check_fixtures"]
@@ -109,14 +104,6 @@ def _project(config: pytest.Config) -> Path | None:
     return folder.parent if folder and folder.is_dir() else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unlisted:
-    """Stands in for all pairs where the bases could not be listed."""
-
-    why: str
-    key: str = NO_BASES
-
-
 class _OurReport(JSONReport):  # type: ignore[misc]
     """The report of pytest-json-report, with our section, written so that it is whole or absent."""
 
@@ -160,8 +147,9 @@ class Run:
             self.catalogue = load_catalogue(project, self.environ)
             digests = FileDigests(self.state.folder / DIGESTS, now=time.time_ns())
             self.recipes = Recipes(self.catalogue.settings.label_prefix, digests)
-            self.given = self._given_readings()
-            self.base_digests = self._base_digests()
+            self.asked = Asked(
+                config.option, self.catalogue, self.environ, self.worker, is_controller=self.is_controller
+            )
         except SyntaxError as error:
             raise pytest.UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
         except ImagewrightError as error:
@@ -180,116 +168,12 @@ class Run:
         workers = self.config.getoption("numprocesses", None) or self.config.getoption("tx", [])
         return self.worker is None and bool(workers)
 
-    # Before collection: what the run is asked, and which targets there are.
-
-    def _given_readings(self) -> list[Reading]:
-        file = self.config.option.versions
-        chosen = {one.tool: one for one in (read_file(Path(file)) if file else ())}
-        for tool, version in _assignments(self.config.option.tool_version, "--tool-version", "T=V"):
-            if parse_output(version.encode())[0] is None:
-                raise pytest.UsageError(f"--tool-version: '{version}' is no version")
-            chosen[tool] = Reading(tool=tool, version=version, via="given")
-        known = {tool.name for tool in self.catalogue.tools}
-        for name in (*self.config.option.tool, *chosen):
-            if name not in known:
-                raise pytest.UsageError(f"there is no tool '{name}'; there are {', '.join(sorted(known))}")
-        return list(chosen.values())
-
-    def _base_digests(self) -> dict[str, Digest]:
+    def chosen(self) -> Sequence[Target | Unlisted]:
+        """The targets that are asked for; the run ends where two of all that there are collide."""
         try:
-            return {
-                base: parse_digest(text)
-                for base, text in _assignments(self.config.option.base_digest, "--base-digest", "B=DIGEST")
-            }
-        except BadName as error:
-            raise pytest.UsageError(f"--base-digest: {error}") from None
-
-    def connect(self) -> Client:
-        """A client for the registries of this run."""
-        return Client(self.catalogue.settings, surroundings(self.environ))
-
-    @cached_property
-    def recorded(self) -> Snapshot | None:
-        """The observations that are to be judged instead of new ones."""
-        option = self.config.option
-        if not (file := option.snapshot):
-            return None
-        if option.versions or option.tool_version or option.base_digest or option.wait:
-            raise pytest.UsageError("--snapshot judges what was recorded, versions and bases included")
-        try:
-            return snapshot.load(Path(file).read_text("utf-8"), file)
-        except (OSError, ImagewrightError) as error:
-            raise pytest.UsageError(f"--snapshot: {error}") from None
-
-    @cached_property
-    def base_names(self) -> tuple[str, ...] | str:
-        """The names of all bases, listed once per run; or why they could not be."""
-        if self.worker:
-            return tuple(self.worker["bases"]) if isinstance(self.worker["bases"], list) else str(self.worker["bases"])
-        if self.recorded:
-            return self.recorded.base_names
-        self.readings.start(self._tools_asked_for())
-        try:
-            with self.connect() as client:
-                return survey.list_bases(self.catalogue, client)
-        except Unanswered as error:
-            return error.reason
-
-    @cached_property
-    def readings(self) -> Readings:
-        """Versions, being read."""
-        known = [snapshot.load_reading(one) for one in self.worker["readings"]] if self.worker else self.given
-        return Readings(known, self.catalogue.settings.versions, self.environ)
-
-    def _tools_asked_for(self) -> list[Tool]:
-        """The tools whose versions can be read before collection: what -k and -m leave is not known yet."""
-        option = self.config.option
-        if option.collectonly:
-            return []
-        if option.target:
-            return [
-                tool for tool in self.catalogue.tools if any(one.startswith(f"{tool.name}-") for one in option.target)
-            ]
-        if option.tool:
-            return [tool for tool in self.catalogue.tools if tool.name in option.tool]
-        narrowed = option.keyword or option.markexpr
-        return list(self.catalogue.tools) if self.is_controller or not narrowed else []
-
-    @cached_property
-    def targets(self) -> tuple[tuple[Target, ...], tuple[Excluded, ...]]:
-        """All targets of the catalogue and the excluded pairs; the run ends where two of them collide."""
-        try:
-            return self.catalogue.targets(self.base_names if isinstance(self.base_names, tuple) else ())
+            return self.asked.chosen()
         except BadCatalogue as error:
             self.stop(error)
-
-    def chosen(self) -> Sequence[Target | Unlisted]:
-        """The targets that --target, --tool and --base leave."""
-        option = self.config.option
-        names = self.base_names
-        if isinstance(names, tuple):
-            known = {*names, *(one.base.name for one in self.targets[0] if one.base)}
-            for name in (*option.base, *self.base_digests):
-                if name not in known:
-                    raise pytest.UsageError(f"there is no base '{name}'; there are {', '.join(names)}")
-            keys = {one.key for one in self.targets[0]}
-            for name in option.target:
-                if name not in keys:
-                    raise pytest.UsageError(f"there is no target '{name}'; there are {_some(sorted(keys))}")
-        chosen = [one for one in self.targets[0] if self._is_chosen(one)]
-        if isinstance(names, tuple) or (chosen and set(option.target) == {one.key for one in chosen}):
-            return chosen
-        return [*chosen, Unlisted(why=names)]
-
-    def _is_chosen(self, target: Target) -> bool:
-        option = self.config.option
-        if isinstance(target, Standalone):
-            return target.key in option.target or not (option.target or option.tool or option.base)
-        return (
-            (not option.target or target.key in option.target)
-            and (not option.tool or target.tool.name in option.tool)
-            and (not option.base or target.base.name in option.base)
-        )
 
     # pytest's stages
 
@@ -302,7 +186,7 @@ class Run:
         chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
         targets = [one for one in chosen if not isinstance(one, Unlisted)]
         if self.is_controller and not self.config.option.collectonly:
-            if not self.recorded:
+            if not self.asked.recorded:
                 self._read_versions(targets)
             self._hash_recipes(targets)
 
@@ -318,7 +202,7 @@ class Run:
 
     def _read_versions(self, targets: Sequence[Target]) -> None:
         """xdist: versions, and what can be wrong with them, are the controller's, as a worker cannot end the run."""
-        versions = {one.tool: one.version for one in self.readings.results(self._tools_asked_for())}
+        versions = {one.tool: one.version for one in self.asked.readings.results(self.asked.tools())}
         try:
             refuse_collisions((one, survey.version_of(one, versions) or "latest") for one in targets)
             self._refuse_changed_tools()
@@ -345,11 +229,11 @@ class Run:
 
     def pytest_configure_node(self, node: Any) -> None:
         """xdist: each worker gets what the controller knows."""
-        known = self.recorded.readings if self.recorded else self.readings.results(self._tools_asked_for())
+        known = self.asked.recorded.readings if self.asked.recorded else self.asked.readings.results(self.asked.tools())
         node.workerinput.update(
             nonce=self.nonce,
             report=str(self.report_path),
-            bases=list(self.base_names) if isinstance(self.base_names, tuple) else self.base_names,
+            bases=list(self.asked.base_names) if isinstance(self.asked.base_names, tuple) else self.asked.base_names,
             readings=[snapshot.dump_reading(one) for one in known],
         )
 
@@ -387,11 +271,11 @@ class Run:
 
     def _looked(self, targets: tuple[Target, ...]) -> Snapshot:
         if not self.worker:
-            return self.recorded or self._survey(targets)
+            return self.asked.recorded or self._survey(targets)
         with self.state.only_one(self.nonce) as shared:
             if shared.exists():
                 return snapshot.load(json.loads(shared.read_bytes())["seen"], str(shared))
-            seen = self.recorded or self._survey(targets)
+            seen = self.asked.recorded or self._survey(targets)
             members = {"expected": self.expected, "partial": self.partial, "seen": snapshot.dump(seen)}
             write_atomically(shared, json.dumps(members).encode())
             return seen
@@ -399,14 +283,14 @@ class Run:
     def _survey(self, targets: tuple[Target, ...]) -> Snapshot:
         request = survey.Request(
             catalogue=self.catalogue,
-            base_names=self.base_names if isinstance(self.base_names, tuple) else (),
+            base_names=self.asked.base_names if isinstance(self.asked.base_names, tuple) else (),
             targets=targets,
-            base_digests=self.base_digests,
+            base_digests=self.asked.base_digests,
             wait=self.config.option.wait,
             now=_now(),
             nonce=self.nonce,
         )
-        seen = survey.survey(request, self.readings, self.connect)
+        seen = survey.survey(request, self.asked.readings, self.asked.connect)
         self._refuse_changed_tools()
         return seen
 
@@ -495,16 +379,16 @@ class Run:
             shared.unlink()
 
     def _evidence(self) -> Evidence:
-        targets, excluded = self.targets
+        targets, excluded = self.asked.targets
         expected = list(dict.fromkeys(self.expected))
         wanted = [one for one in targets if one.key in set(expected)]
         crashed = [one.rpartition("::")[2].removesuffix("]").partition("[") for one in self.crashed]
         return Evidence(
             nonce=self.nonce,
             catalogue=self.catalogue.hash,
-            started=self.recorded.taken if self.recorded else self.started,
+            started=self.asked.recorded.taken if self.asked.recorded else self.started,
             finished=_now(),
-            selection=self._selection(len(expected), len(targets)),
+            selection=self.asked.selection(len(expected), len(targets)),
             checks=self.checks,
             expected=expected,
             partial=list(dict.fromkeys(self.partial)),
@@ -516,17 +400,8 @@ class Run:
             since=self.since,
             waits_for={one.key: self.catalogue.waits_for(one) for one in wanted},
             recipe=self.recipe,
-            warnings=self.readings.warnings if "readings" in self.__dict__ else (),
+            warnings=self.asked.warnings,
         )
-
-    def _selection(self, count: int, total: int) -> str:
-        option = self.config.option
-        named = {"--target": option.target, "--tool": option.tool, "--base": option.base}
-        words = [f"{name} {one}" for name, given in named.items() for one in given]
-        words += [f"-k '{option.keyword}'"] if option.keyword else []
-        words += [f"-m '{option.markexpr}'"] if option.markexpr else []
-        everything = count == total or isinstance(self.base_names, str)
-        return " ".join(words) or ("all" if everything else f"{count} of {total}")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
@@ -552,8 +427,7 @@ class Run:
         return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
     def pytest_unconfigure(self) -> None:
-        if "readings" in self.__dict__:
-            self.readings.close()
+        self.asked.close()
         process.end_all()
         self.state.unlock()
 
@@ -584,18 +458,6 @@ def _findings(report: pytest.TestReport | pytest.CollectReport) -> list[Finding]
     if isinstance(report, pytest.CollectReport):  # a check that could not be imported
         return []
     return [Finding.from_json(value) for name, value in report.user_properties if name == PROPERTY]  # type: ignore[arg-type]
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _assignments(texts: Sequence[str], option: str, form: str) -> list[tuple[str, str]]:
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise pytest.UsageError(f"{option}: '{name}{equals}{value}' is not {form}")
-    return [(name, value) for name, _, value in pairs]
 
 
 def _now() -> str:
