@@ -177,10 +177,12 @@ def attestation(world, about, **members):
 
 def test_attestations_are_neither_asked_for_nor_platforms(world):
     one = world.image()
-    documents, waves = world.waves(world.index(one, attestation(world, one["digest"])))
+    said = attestation(world, one["digest"])
+    documents, waves = world.waves(world.index(one, said))
     seen = documents.observation(TAG)
     assert waves == [(1, 0), (1, 0), (0, 1)]
     assert (seen.platforms, seen.warnings) == ((AMD,), ())
+    assert [(one.digest, one.about) for one in seen.attestations] == [(said["digest"], one["digest"])]
 
 
 def test_an_attestation_of_nothing_is_a_warning(world):

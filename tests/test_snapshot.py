@@ -11,6 +11,7 @@ from imagewright.errors import BadReport, Exit
 from imagewright.names import Platform, digest_of, parse_reference
 from imagewright.reasons import Unknown
 from imagewright.snapshot import (
+    Attestation,
     BaseSeen,
     Difference,
     Gone,
@@ -191,6 +192,7 @@ whole = st.builds(
     images=tuples(images),
     gone=tuples(st.builds(Gone, platform=platforms, digest=digests)),
     annotations=labels,
+    attestations=tuples(st.builds(Attestation, digest=digests, about=digests)),
     warnings=tuples(texts),
 )
 missing = st.builds(Missing, reference=references, code=texts)
