@@ -1,6 +1,7 @@
 """The plan: which builds follow from a report, which do not and why; written and read back, and no edit passes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -280,3 +281,53 @@ def test_what_never_was_a_plan_is_refused(document, what):
 
 def test_spacing_is_no_edit():
     assert parse(json.dumps(json.loads(dump(SMALL))).encode(), "plan.json") == SMALL
+
+
+ABSENT = Reason(code=reasons.Stale.BASE_MISSING, expected="forest")
+
+
+def standalone(target, *why):
+    return replace(record(target, *why), tool=None, base=None)
+
+
+def on(one, waits_for, **members):
+    return replace(one, waits_for=waits_for, **members)
+
+
+@pytest.mark.parametrize(
+    ("records", "builds", "deferrals"),
+    [
+        (
+            [standalone("forest", MISSING), on(record("a-forest", ABSENT), "forest")],
+            ["forest"],
+            ["a-forest waits-for:forest"],
+        ),
+        (
+            [standalone("forest", CHANGED), on(record("a-forest", MISSING), "forest")],
+            ["forest"],
+            ["a-forest waits-for:forest"],
+        ),
+        ([standalone("forest", CHANGED), on(record("a-forest"), "forest")], ["forest"], []),
+        ([standalone("forest", BEHIND), on(record("a-forest", MISSING), "forest")], ["forest", "a-forest"], []),
+        ([standalone("forest"), on(record("a-forest", MISSING), "forest")], ["a-forest"], []),
+        ([on(record("a-forest", ABSENT), "forest")], [], ["a-forest waits-for:forest"]),
+        ([on(record("a-forest", MISSING), "forest")], ["a-forest"], []),
+        (
+            [standalone("a", MISSING), on(standalone("b", ABSENT), "a"), on(record("c-b", ABSENT), "b")],
+            ["a"],
+            ["b waits-for:a", "c-b waits-for:b"],
+        ),
+    ],
+)
+def test_what_is_built_on_a_target_that_is_to_be_built_waits_for_it(records, builds, deferrals):
+    made = plan(*records)
+    assert [one.target for one in made.builds] == builds
+    assert [f"{one.target} {one.because}" for one in made.deferrals] == deferrals
+    assert parse(dump(made), "plan.json") == made
+
+
+def test_who_waits_for_what_is_held_is_built_on_what_is_there():
+    held = Policy(vanished_at_most=3, hold={"forest": "later"})
+    made = plan(standalone("forest", CHANGED), on(record("a-forest", MISSING), "forest"), policy=held)
+    assert [one.target for one in made.builds] == ["a-forest"]
+    assert made.deferrals == (Held(target="forest", because="held: later"),)
