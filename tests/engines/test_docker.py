@@ -358,7 +358,9 @@ def test_what_such_a_daemon_cannot_do_is_said_before_it_starts(
 ) -> None:
     with pytest.raises(BuildFailed) as refused:
         choose("docker", [Docker(near)], replace(request_, **changes))
-    assert str(refused.value) == f"codex-fedora: no builder can build this\n    {reason}"
+    assert str(refused.value) == (
+        f"codex-fedora: no builder can build this\n    {reason}\n  `imagewright doctor` says more."
+    )
 
 
 def test_what_an_engine_can_is_what_is_in_use(near: Env, far: Env) -> None:

@@ -274,7 +274,7 @@ def test_with_nothing_it_says_what_each_lacks(
     told = imagewright(
         folder, {"PATH": str(path), "HOME": str(tmp_path)}, "build", "--tool", "hello", "--base", "tiny", code=1
     )
-    assert "hello-tiny: no builder can build this" in told
+    assert "hello-tiny: failed: no builder can build this" in told
     for line in (
         "buildkit: buildctl is not installed",
         "docker: docker is not installed",
