@@ -3,6 +3,8 @@
 import resource
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,22 +30,27 @@ def test_a_file_can_be_read_by_others(tmp_path):
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
 
 
-@pytest.fixture
-def almost_full():
-    """Files of this process can have at most 4096 bytes, as on a disk with no more room."""
+@contextmanager
+def almost_full() -> Iterator[None]:
+    """Files of this process can have at most 4096 bytes, as on a disk with no more room.
+
+    pytest's own output may be such a file, so for no longer than necessary.
+    """
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("before", [None, b"old"])
-def test_where_there_is_no_room_the_old_file_stays_and_nothing_is_left(tmp_path, almost_full, before):
+def test_where_there_is_no_room_the_old_file_stays_and_nothing_is_left(tmp_path, before):
     path = tmp_path / "file"
     if before is not None:
         path.write_bytes(before)
-    with pytest.raises(OSError, match="File too large"):
+    with almost_full(), pytest.raises(OSError, match="File too large"):
         write_atomically(path, b"x" * 5000)
     assert (path.read_bytes() if before is not None else None) == before
     assert len(list(tmp_path.iterdir())) == (before is not None)
