@@ -24,11 +24,12 @@ class BuildRequest:
     """One image to build.
 
     target: its key. context: the folder that is sent. dockerfile: None where there is only `rootfs/`. base: by digest;
-    None for an image from scratch. stands_for: the words in the Dockerfile's FROM that the base takes the place of; empty
-    where BASE_IMAGE names it. arguments: all build arguments but SOURCE_DATE_EPOCH, which is for the engine to give.
-    labels go into each platform's configuration, annotations onto the index. epoch: seconds, the time that everything
-    in the image bears. cache: where steps are kept between builds, None for nowhere; `{target}` is replaced already.
-    no_cache: every step is run again. sbom: the scanner's reference, empty for no SBOM. provenance: whether there is one.
+    None for an image from scratch. stands_for: the words in the Dockerfile's FROM that the base takes the place of, never
+    with a digest, which nothing replaces; empty where BASE_IMAGE names it. arguments: all build arguments but
+    SOURCE_DATE_EPOCH, which is for the engine to give. labels go into each platform's configuration,
+    annotations onto the index. epoch: seconds, the time that everything in the image bears. cache: where steps are
+    kept between builds, None for nowhere; `{target}` is replaced already. no_cache: every step is run again. sbom: the
+    scanner's reference, empty for no SBOM. provenance: whether there is one.
     """
 
     target: str
