@@ -179,7 +179,7 @@ def assemble(run: Evidence) -> Report:
         excluded=tuple(
             {"target": one.key, "tool": one.tool, "base": one.base, "because": one.because} for one in run.excluded
         ),
-        warnings=(*run.warnings, *_warnings(seen.values())),
+        warnings=(*run.warnings, *_distrusted(run.seen), *_warnings(seen.values())),
         bases=tuple(_base_members(one) for one in run.seen.bases) if run.seen else (),
         versions=tuple(dump_reading(one) for one in run.seen.readings) if run.seen else (),
         records=tuple(records),
@@ -255,6 +255,12 @@ def _base_members(seen: BaseSeen) -> dict[str, Any]:
         "digest": found.digest if found else None,
         "platforms": [str(one) for one in found.platforms] if found else [],
     }
+
+
+def _distrusted(seen: Snapshot | None) -> Iterator[str]:
+    for one in seen.canaries if seen else ():
+        if one.failed:
+            yield f"{one.repository}: what is wrong there counts as unknown, as its registry cannot be trusted: {one.failed}"
 
 
 def _warnings(targets: Iterable[TargetSeen]) -> Iterator[str]:

@@ -419,8 +419,6 @@ def test_bases_that_could_not_be_listed_are_one_record():
 
 def test_a_base_that_is_not_there_has_no_digest():
     gone = BaseSeen(name="old", observation=Missing(reference=BASES.tagged("old-latest"), code="MANIFEST_UNKNOWN"))
-    snapshot = Snapshot(
-        catalogue="", taken="", base_names=("old",), readings=(), bases=(gone,), targets=(), warnings=()
-    )
+    snapshot = Snapshot(catalogue="", taken="", base_names=("old",), readings=(), bases=(gone,), targets=())
     (made,) = assemble(evidence(seen=snapshot)).bases
     assert made == {"base": "old", "reference": "ghcr.io/own/bases:old-latest", "digest": None, "platforms": []}

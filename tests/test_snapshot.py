@@ -13,6 +13,7 @@ from imagewright.reasons import Unknown
 from imagewright.snapshot import (
     Attestation,
     BaseSeen,
+    CanariesSeen,
     Difference,
     Gone,
     Image,
@@ -203,7 +204,7 @@ snapshots = st.builds(
     catalogue=texts,
     taken=texts,
     base_names=tuples(texts),
-    warnings=tuples(texts),
+    canaries=tuples(st.builds(CanariesSeen, repository=references.map(lambda one: one.repository), failed=texts)),
     readings=tuples(
         st.one_of(
             st.builds(Reading, tool=texts, version=version, reason=reason, detail=texts, via=via, seconds=seconds)
@@ -220,6 +221,7 @@ snapshots = st.builds(
             version=st.none() | texts,
             observation=st.none() | whole | missing | unreachable,
             latest=st.none() | pointers | missing | unreachable,
+            newest=st.none() | whole | missing | unreachable,
             listed_before=st.none() | st.booleans(),
         )
     ),
