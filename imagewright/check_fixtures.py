@@ -11,7 +11,7 @@ from imagewright.catalogue import Pair, Target
 from imagewright.names import Platform
 from imagewright.pytest_plugin import RUN, Run
 from imagewright.recipe import Recipes
-from imagewright.snapshot import Missing, Observation, PointerObservation, Published, TargetSeen
+from imagewright.snapshot import Missing, Observation, PointerObservation, Published, TargetSeen, Unreachable
 from imagewright.verdict import NotAsked, Reason
 
 
@@ -39,7 +39,7 @@ def looked(run: Run, target: Target | Unlisted) -> Observation:
         reading = run.seen.reading(seen.tool) if run.seen else None
         code = reading.reason if reading and reading.reason else reasons.Unknown.VERSION_FAILED
         raise verdict.Unknown([Reason(code=code, detail=reading.detail if reading else "")])
-    if seen.version and isinstance(target, Pair):
+    if seen.version and isinstance(target, Pair) and not isinstance(seen.observation, Unreachable):
         verdict.refuse_backwards(target.tool.version_scheme, seen.version, seen.newest)
     return seen.observation
 

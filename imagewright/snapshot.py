@@ -208,8 +208,26 @@ class CanariesSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostSeen:
+    """A registry host that left questions open. asked, unanswered: how many. reason, detail: why, most often.
+
+    retry_after: seconds that it asked to be left alone, None where it did not.
+    """
+
+    host: str
+    asked: int
+    unanswered: int
+    reason: Unknown
+    detail: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything that one survey saw. base_names: all bases of the catalogue, also those not looked at."""
+    """Everything that one survey saw. base_names: all bases of the catalogue, also those not looked at.
+
+    hosts: those that left questions open.
+    """
 
     catalogue: str
     taken: str
@@ -218,6 +236,7 @@ class Snapshot:
     bases: tuple[BaseSeen, ...]
     targets: tuple[TargetSeen, ...]
     canaries: tuple[CanariesSeen, ...] = ()
+    hosts: tuple[HostSeen, ...] = ()
 
     def base(self, name: str) -> BaseSeen | None:
         """The base of that name, if it was looked at."""
@@ -255,6 +274,7 @@ def dump(snapshot: Snapshot) -> str:
             "taken": snapshot.taken,
             "base_names": snapshot.base_names,
             "canaries": [{"repository": str(one.repository), "failed": one.failed} for one in snapshot.canaries],
+            "hosts": [_dump_host(one) for one in snapshot.hosts],
             "readings": [dump_reading(one) for one in snapshot.readings],
             "bases": [{"name": one.name, "seen": _dump_observation(one.observation)} for one in snapshot.bases],
             "targets": [
@@ -286,6 +306,7 @@ def load(text: str, where: str) -> Snapshot:
             taken=document["taken"],
             base_names=tuple(document["base_names"]),
             canaries=tuple(_load_canaries(one) for one in document["canaries"]),
+            hosts=tuple(_load_host(one) for one in document["hosts"]),
             readings=tuple(load_reading(one) for one in document["readings"]),
             bases=tuple(
                 BaseSeen(name=one["name"], observation=_load_observation(one["seen"])) for one in document["bases"]
@@ -402,6 +423,28 @@ def _load_canaries(members: Mapping[str, Any]) -> CanariesSeen:
         raise TypeError("why a canary failed is not a text")
     host, _, name = members["repository"].partition("/")
     return CanariesSeen(repository=make_repository(host, name), failed=members["failed"])
+
+
+def _dump_host(seen: HostSeen) -> dict[str, Any]:
+    return {
+        "host": seen.host,
+        "asked": seen.asked,
+        "unanswered": seen.unanswered,
+        "reason": seen.reason.code,
+        "detail": seen.detail,
+        "retry_after": seen.retry_after,
+    }
+
+
+def _load_host(members: Mapping[str, Any]) -> HostSeen:
+    return HostSeen(
+        host=str(members["host"]),
+        asked=int(members["asked"]),
+        unanswered=int(members["unanswered"]),
+        reason=_unknown(members["reason"]),
+        detail=str(members["detail"]),
+        retry_after=None if members["retry_after"] is None else float(members["retry_after"]),
+    )
 
 
 def _load_observation(members: Mapping[str, Any]) -> Observation:

@@ -154,7 +154,8 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
     readings.start(tools)
     bases = {one.base.name: _base_reference(one.base, request.base_digests) for one in request.targets if one.base}
     with ExitStack() as clients:
-        look = _Look(clients.enter_context(connect()), request.connections)
+        used = [clients.enter_context(connect())]
+        look = _Look(used[0], request.connections)
         if not readings.all_known():
             look.at(bases.values())
         known = readings.results(tools)
@@ -164,9 +165,11 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
         listed: Mapping[Repository, _Listed] = {}
         if doubtful := look.doubtful(wanted.must_be_sure(), wanted.latest):
             time.sleep(max(request.settings.second_look(one.repository.host) for one in doubtful))
-            look = look.through(clients.enter_context(connect()))
+            used.append(clients.enter_context(connect()))
+            look = look.through(used[-1])
             listed = _second_look(wanted, look, doubtful)
         canaries = _last_look(request, wanted, look)
+        hosts = {seen.host: seen for client in used for seen in client.hosts()}
     trust = {one: _trust(one, request, listed.get(one)) for one in dict.fromkeys(_repositories(wanted))}
     return Snapshot(
         catalogue=request.catalogue.hash,
@@ -182,6 +185,7 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
             for one in request.targets
         ),
         canaries=canaries,
+        hosts=tuple(hosts.values()),
     )
 
 

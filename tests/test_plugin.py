@@ -382,6 +382,88 @@ def test_excluded_pairs_are_shown_and_never_expected(world: World) -> None:
     assert not [one for one in world.asked() if "goose" in one or "closed" in one]
 
 
+# Who vouches for what is found
+
+CANNOT_EXIST = Answer(status=451)
+
+
+def deaf_to_canaries(request: Request, honest: Handler) -> Answer | None:
+    return CANNOT_EXIST if "canary" in request.target else None
+
+
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_what_is_stale_is_unknown_where_a_canary_fails_and_what_is_fresh_stays_fresh(world: World, which: str) -> None:
+    tools = {"codex": "1.0.0", "gemini": "2.1"}
+    world.make(tools)
+    world.base("fedora")
+    world.publish_all(tools)
+    world.image("gemini", "fedora", "2.1", on={one: Picture(steps=[layer({"old": one})]) for one in BOTH})
+    at = {"before": 0, "after": 1}[which]
+    canaries = iter([index == at for index in range(2)])
+    world.misbehave = lambda request, honest: CANNOT_EXIST if "canary" in request.target and next(canaries) else None
+
+    ran = world.run()
+
+    assert (ran.code, ran.states) == (1, {"codex-fedora": "fresh", "gemini-fedora": "unknown"})
+    assert ran.codes["gemini-fedora"] == ["canary-failed"]
+    assert "gemini-fedora  unknown  canary-failed: asked for " in ran.text
+
+
+def test_where_everything_is_fresh_a_canary_that_fails_is_a_warning(world: World) -> None:
+    world.make({"codex": "1.0.0"})
+    world.base("fedora")
+    world.publish_all({"codex": "1.0.0"})
+    world.misbehave = deaf_to_canaries
+
+    ran = world.run()
+
+    assert (ran.code, ran.states) == (0, {"codex-fedora": "fresh"})
+    assert "own/tools cannot be trusted, so nothing there counts as stale: asked for " in ran.text
+
+
+def test_a_version_that_went_backwards_builds_nothing_unless_a_person_gives_it(world: World) -> None:
+    world.make({"codex": "1.0.0"})
+    world.base("fedora")
+    labels = {"org.opencontainers.image.version": "2.0.0", "imagewright.tool": "codex"}
+    world.image("codex", "fedora", "2.0.0", labels=labels)
+
+    ran, given = world.run(), world.run("--tool-version=codex=1.0.0")
+
+    assert ran.codes == {"codex-fedora": ["version-went-backwards"]}
+    assert "version-went-backwards: today's is 1.0.0, `latest` is 2.0.0" in ran.text
+    assert given.codes == {"codex-fedora": ["image-missing"]}
+
+    world.image(
+        "codex", "fedora", "1.0.0", tags=["{version}"], labels=labels | {"org.opencontainers.image.version": "1.0.0"}
+    )
+    ran, given = world.run(), world.run("--tool-version=codex=1.0.0")
+
+    assert ran.codes == {"codex-fedora": ["version-went-backwards"]}
+    assert given.codes == {"codex-fedora": ["latest-behind"]}
+
+
+def test_a_repository_that_was_full_has_vanished_and_that_counts_on_the_brake(world: World) -> None:
+    tools = {f"t{at}": "1.0" for at in range(4)}
+    world.make(tools)
+    world.base("fedora")
+    world.publish_all(tools)
+    assert world.run().code == 0
+    shutil.rmtree(world.root / "registry" / "own+tools")
+
+    ran = world.run()
+
+    assert set(map(tuple, ran.codes.values())) == {("repository-vanished",)}
+    planned = subprocess.run(
+        [sys.executable, "-c", "from imagewright.cli import run; run()", "plan"],
+        cwd=world.project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert planned.returncode == 30, planned.stderr
+    assert "brake: 4 images that were there are gone" in planned.stdout
+
+
 # What is selected
 
 

@@ -16,6 +16,7 @@ from imagewright.snapshot import (
     CanariesSeen,
     Difference,
     Gone,
+    HostSeen,
     Image,
     Missing,
     Pointer,
@@ -204,6 +205,17 @@ snapshots = st.builds(
     catalogue=texts,
     taken=texts,
     base_names=tuples(texts),
+    hosts=tuples(
+        st.builds(
+            HostSeen,
+            host=texts,
+            asked=st.integers(0, 9),
+            unanswered=st.integers(0, 9),
+            reason=unknowns,
+            detail=texts,
+            retry_after=st.none() | st.integers(0, 99).map(float),
+        )
+    ),
     canaries=tuples(st.builds(CanariesSeen, repository=references.map(lambda one: one.repository), failed=texts)),
     readings=tuples(
         st.one_of(

@@ -11,6 +11,7 @@ import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -60,6 +61,7 @@ from imagewright.registry.transport import (
     without_authorization,
 )
 from imagewright.settings import Settings, Surroundings
+from imagewright.snapshot import HostSeen
 
 _MAX_PAGES = 1_000
 _MAX_TAGS = 1_000_000
@@ -115,6 +117,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         credentials: Credentials,
         until: float = math.inf,
     ) -> None:
+        self._name = host
         self._host = "registry-1.docker.io" if host == DOCKER_HUB else host
         self._settings = settings.host(host)
         self._limits = settings.limits
@@ -127,6 +130,9 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         self._credentials = credentials
         self._tokens = Tokens(self._host, self._settings, credentials, self._fetch_token)
         self._breaker = _Breaker()
+        self._noted = threading.Lock()
+        self._questions = 0
+        self._troubles: list[Trouble] = []
         self._pace = None if is_loopback(host) else Pace(self._settings.per_second)
         self._until = until
 
@@ -263,6 +269,29 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
     def has_login(self, repository: str) -> bool:
         """Whether there is a credential that would be sent for a repository."""
         return not self._settings.anonymous and self._credentials.basic(self._host, repository) is not None
+
+    def note(self, meaning: object) -> None:
+        """Counts a question, and why it was left open if it was."""
+        with self._noted:
+            self._questions += 1
+            if isinstance(meaning, Trouble):
+                self._troubles.append(meaning)
+
+    def seen(self) -> HostSeen | None:
+        """What questions were left open and why; None where all were answered."""
+        with self._noted:
+            if not self._troubles:
+                return None
+            causes = [one for one in self._troubles if one.reason is not Unknown.HOST_DOWN] or self._troubles
+            (reason, detail), _ = Counter((one.reason, one.detail) for one in causes).most_common(1)[0]
+            return HostSeen(
+                host=self._name,
+                asked=self._questions,
+                unanswered=len(self._troubles),
+                reason=reason,
+                detail=detail,
+                retry_after=max((one.retry_after for one in self._troubles if one.retry_after), default=None),
+            )
 
     def close(self) -> None:
         """Lets go of the connections."""
@@ -411,6 +440,11 @@ class Client:
             if len(found) > _MAX_TAGS:
                 return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_TAGS} tags")
         return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_PAGES} pages of tags")
+
+    def hosts(self) -> tuple[HostSeen, ...]:
+        """The hosts that left questions open."""
+        with self._lock:
+            return tuple(seen for one in self._registries.values() if (seen := one.seen()))
 
     def _may_be_unborn(self, repository: Repository, meaning: object) -> bool:
         """Whether a refusal can mean that the repository has yet to be made: the settings say so, and there is a login.
@@ -566,7 +600,8 @@ def _asked(
         if isinstance(meaning, Trouble) and meaning.reason in _SECOND_ASKING:
             meaning = judge(_answer(registry.do_request(url, headers=headers, limit=limit)))
     except Interrupted as error:
-        return error.trouble
+        meaning = error.trouble
+    registry.note(meaning)
     return meaning
 
 
