@@ -174,7 +174,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                 self._breaker.succeeded()
                 return response
             assert trouble is not None
-            pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+            pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             attempt += 1
             if (
                 method not in _SAFE
@@ -186,7 +186,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                 if response is not None:
                     return response
                 raise Interrupted(trouble)
-            time.sleep(pause)
+            self._breaker.pause(pause)
 
     def _await_turn(self) -> None:
         """Waits until the host may be asked again, as far as there is time."""
@@ -327,12 +327,16 @@ class _Breaker:
     def __init__(self) -> None:
         self._requests = self._failures = self._in_a_row = 0
         self._lock = threading.Lock()
+        self._opened = threading.Event()
 
     @property
     def is_open(self) -> bool:
         """Whether nothing is to be asked any more."""
-        many = self._failures >= _BREAKER_COUNT and self._failures > _BREAKER_SHARE * self._requests
-        return many or self._in_a_row >= _BREAKER_IN_A_ROW
+        return self._opened.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits, but not for a host that others find to be down meanwhile."""
+        self._opened.wait(seconds)
 
     def succeeded(self) -> None:
         """Counts a request that was answered."""
@@ -347,6 +351,9 @@ class _Breaker:
             if trouble.reason in (Unknown.REGISTRY_UNAVAILABLE, Unknown.NETWORK, Unknown.TIMEOUT):
                 self._failures += 1
                 self._in_a_row += 1
+                many = self._failures >= _BREAKER_COUNT and self._failures > _BREAKER_SHARE * self._requests
+                if many or self._in_a_row >= _BREAKER_IN_A_ROW:
+                    self._opened.set()
 
 
 _undecorated: Callable[..., requests.Response] = oras.provider.Registry.do_request.__wrapped__
