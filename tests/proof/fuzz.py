@@ -22,7 +22,7 @@ from tests.proof.parsers import CORPUS, PARSERS
 HARNESS = Path(__file__).with_name("harness.py")
 FINDINGS = Path(".imagewright/findings")
 _STATUS = re.compile(r"^#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+)", re.MULTILINE)
-_LIMITS = ("-max_len=4096", "-timeout=10", "-rss_limit_mb=1024")
+_LIMITS = ("-max_len=16384", "-timeout=10", "-rss_limit_mb=1024")
 _GRACE = 60
 
 
@@ -54,8 +54,7 @@ def fuzz(name: str, seconds: int) -> Fuzzed:
         own = (f"-max_total_time={seconds}", f"-artifact_prefix={FINDINGS}/{name}-", *_LIMITS)
         ended = subprocess.run(
             [sys.executable, HARNESS, name, project, *own, found, CORPUS / name],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=seconds + _GRACE,
             check=False,
         )
@@ -69,7 +68,7 @@ def fuzz(name: str, seconds: int) -> Fuzzed:
         edges=edges,
         features=features,
         findings=tuple(new),
-        said="" if ended.returncode == 0 else stderr[-2000:],
+        said="" if ended.returncode == 0 else (ended.stdout.decode("utf-8", "replace").strip() or stderr)[-2000:],
         seconds=round(time.monotonic() - started, 1),
     )
 

@@ -3,8 +3,11 @@
 A parser's `check` either returns, or raises one of its `refusals`. Anything else is a finding, a broken law included.
 """
 
+import contextlib
 import hashlib
+import ipaddress
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +37,7 @@ from imagewright.settings import HostSettings
 CORPUS = Path(__file__).parent / "corpus"
 """A folder per parser: seeds, and whatever was found once."""
 
-REALM_HOST, REDIRECTING = "r.example", "https://r.example/v2/a/b/manifests/1"
+HOST, LOOPBACK, REDIRECTING = "r.example", "127.0.0.1:5000", "https://r.example/v2/a/b/manifests/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,9 @@ def _answer(data: bytes) -> Answer:
     status, *lines = head.decode("latin-1").split("\n")
     fields = (line.partition(":") for line in lines)
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-    return Answer(status=int(status) if status in {"200", "401", "404", "429", "503"} else 418, headers=headers, body=body)
+    return Answer(
+        status=int(status) if status in {"200", "401", "404", "429", "503"} else 418, headers=headers, body=body
+    )
 
 
 def _answers(data: bytes, folder: Path) -> None:
@@ -84,7 +89,7 @@ def _answers(data: bytes, folder: Path) -> None:
             assert json.loads(answer.body)["errors"][0]["code"] == meaning.code
         case Document():
             assert answer.status == 200
-            stated = answer.headers.get("docker-content-digest", meaning.digest)
+            stated = answer.headers.get("docker-content-digest") or meaning.digest
             algorithm, _, encoded = stated.partition(":")
             assert hashlib.new(algorithm, answer.body).hexdigest() == encoded
             assert isinstance(answers.content(answer, asked, ()), Trouble)
@@ -101,37 +106,43 @@ def _waits(data: bytes, folder: Path) -> None:
 
 
 def _challenge(data: bytes, folder: Path) -> None:
-    """A declared realm is the host itself for whoever parses its URL, and https: it will see a secret."""
+    """A declared realm is the host itself for whoever parses its URL, and https off loopback: it may see a secret."""
     challenge = auth.parse_challenge(data.decode("latin-1"))
     if challenge is None:
         return
     realm = challenge.parameters.get("realm", "")
-    if auth.realm_is_declared(realm, REALM_HOST, HostSettings()):
-        _assert_goes_to(realm, REALM_HOST)
+    if auth.realm_is_declared(realm, HOST, HostSettings()):
+        assert _goes_to(realm) in (("https", HOST, None), None), realm
+    if auth.realm_is_declared(realm, LOOPBACK, HostSettings()):
+        assert (_goes_to(realm) or ("", "127.0.0.1"))[1] == "127.0.0.1", realm
 
 
-def _assert_goes_to(url: str, host: str) -> None:
-    """What connects reads the URL with another parser than what judges it."""
+def _goes_to(url: str) -> tuple[str | None, str | None, int | None] | None:
+    """Scheme, host and port as what connects reads them, with another parser than what judges; None: not connected to."""
     try:
         there = urllib3.util.parse_url(str(requests.Request("GET", url).prepare().url))
     except (requests.RequestException, urllib3.exceptions.LocationParseError, UnicodeError):
-        return
-    assert (there.scheme, there.host, there.port) == ("https", host, None), url
+        return None
+    return there.scheme, there.host, there.port
 
 
 def _link(data: bytes, folder: Path) -> None:
     following = answers.next_page(data.decode("latin-1"), partial(urljoin, REDIRECTING))
-    if following and (parts := urlsplit(following)) and (parts.scheme, parts.netloc) == ("https", REALM_HOST):
-        _assert_goes_to(following, REALM_HOST)
+    if following and (parts := urlsplit(following)) and (parts.scheme, parts.netloc) == ("https", HOST):
+        assert _goes_to(following) in (("https", HOST, None), None), following
 
 
 def _location(data: bytes, folder: Path) -> None:
     """Where a redirect is followed to is what was judged, in the eyes of whoever connects."""
     response = SimpleNamespace(url=REDIRECTING, headers={"Location": data.decode("latin-1")})
-    target = redirect_target(cast("requests.Response", response), REALM_HOST)
-    parts = urlsplit(target)
-    if parts.port is None and not parts.username:
-        _assert_goes_to(target, parts.hostname or "")
+    target = redirect_target(cast("requests.Response", response), HOST)
+    there = _goes_to(target)
+    if there is None:
+        return
+    assert there[0] == "https"
+    assert str(there[1]).strip("[]") == urlsplit(target).hostname, target
+    with contextlib.suppress(OSError):  # a name, no address in any spelling
+        assert ipaddress.ip_address(socket.inet_aton(str(there[1]))).is_global, target
 
 
 def _version(data: bytes, folder: Path) -> None:
@@ -176,12 +187,12 @@ def _settings(data: bytes, folder: Path) -> None:
 def _catalogue(place: str, data: bytes, folder: Path) -> None:
     """One file of a project that is in order but for it."""
     tool, image = folder / "tools" / "a", folder / "images" / "b"
-    for made in (tool, image):
-        made.mkdir(parents=True, exist_ok=True)
-    (folder / "pyproject.toml").write_text(_PROJECT)
-    (tool / "tool.yaml").write_text("")
-    (image / "image.yml").write_text("version: 1")
-    (image / "Dockerfile").write_text("FROM scratch")
+    if not tool.exists():
+        for made in (tool, image):
+            made.mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(_PROJECT)
+        (image / "image.yml").write_text("version: 1")
+        (image / "Dockerfile").write_text("FROM scratch")
     (folder / place).write_bytes(data)
     load.load_catalogue(folder, {})
 
@@ -215,7 +226,9 @@ def _report(data: bytes, folder: Path) -> None:
     policy = Policy(vanished_at_most=3, hold={})
     decided = plan.decide(parsed, digest="", last_good={}, policy=policy, force=False, now="")
     assert plan.parse(plan.dump(decided), "plan.json") == decided
-    assert {one.target for one in decided.builds} <= {one.target for one in parsed.records if one.state.value == "stale"}
+    assert {one.target for one in decided.builds} <= {
+        one.target for one in parsed.records if one.state.value == "stale"
+    }
 
 
 def _plan(data: bytes, folder: Path) -> None:
@@ -254,9 +267,7 @@ def _request(data: bytes, folder: Path) -> None:
 
 
 PARSERS = {
-    "manifest": Parser(
-        check=partial(_document, documents.parse_manifest), refusals=(BadDocument,), is_json=True
-    ),
+    "manifest": Parser(check=partial(_document, documents.parse_manifest), refusals=(BadDocument,), is_json=True),
     "config": Parser(check=partial(_document, documents.parse_config), refusals=(BadDocument,), is_json=True),
     "tags": Parser(check=partial(_document, documents.parse_tags), refusals=(BadDocument,), is_json=True),
     "layout": Parser(check=partial(_document, documents.parse_layout_index), refusals=(BadDocument,), is_json=True),
