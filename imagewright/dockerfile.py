@@ -11,6 +11,7 @@ from imagewright.errors import BadCatalogue
 from imagewright.names import shown
 
 SCRATCH = "scratch"
+_MAX_DEPTH = 20
 _PLATFORM_ARGUMENTS = frozenset(
     f"{of}{part}" for of in ("TARGET", "BUILD") for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
 )
@@ -268,6 +269,8 @@ def _closing(text: str, at: int) -> int:
         depth += {"{": 1, "}": -1}.get(text[end], 0)
         if not depth:
             return end + 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{shown(text)} is nested deeper than {_MAX_DEPTH} levels")
     raise ValueError(f"{shown(text)}: a brace that is never closed")
 
 

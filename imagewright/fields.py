@@ -85,7 +85,7 @@ def number(node: Node) -> float:
     """A number that is not negative."""
     try:
         made = float(node.value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         made = -1
     if isinstance(node.value, bool) or not 0 <= made < float("inf"):
         raise ValueError("a number, not negative, is expected")
@@ -209,6 +209,8 @@ def from_toml(content: bytes, file: str) -> Node:
         raise BadCatalogue(f"not UTF-8 at byte {error.start}", where=file) from None
     except tomllib.TOMLDecodeError as error:
         raise BadCatalogue(f"not TOML: {error}", remedy="Mend the syntax there.", where=file) from None
+    except ValueError:  # Python reads no number of over 4,300 digits
+        raise BadCatalogue("a number with far too many digits", where=file) from None
     except RecursionError:
         raise BadCatalogue("nested too deep", where=file) from None
     return _toml_node(document, file, _toml_lines(decoded), ())

@@ -325,8 +325,10 @@ def parse(content: bytes, where: str) -> Report:
     if section.get("schema") != SCHEMA:
         raise BadReport(f"the report has schema {section.get('schema')}, not {SCHEMA}", remedy=_AGAIN, where=where)
     try:
+        json.dumps(section, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         report = _report(section)
         _refuse_uncounted(document, where)
+        _findings(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadReport(f"the report is damaged: {error!r}", remedy=_AGAIN, where=where) from None
     _refuse_unaccounted(report, where)
@@ -420,6 +422,8 @@ def _refuse_uncounted(document: Mapping[str, Any], where: str) -> None:
         )
     summary = document["summary"]
     selected = summary["collected"] - summary.get("deselected", 0)
+    if not isinstance(document["tests"], list):
+        raise TypeError("tests is not a list")
     listed = len(document["tests"])
     if not selected == summary.get("total", 0) == listed:
         raise BadReport(
@@ -456,9 +460,14 @@ def _some(problems: Sequence[str], limit: int = 3) -> str:
 
 def findings(content: bytes, target: str) -> list[Finding]:
     """What each check found about one target, from the bytes of a report that `parse` accepted."""
+    return [one for one in _findings(json.loads(content)) if one.target == target]
+
+
+def _findings(document: Mapping[str, Any]) -> list[Finding]:
+    """What the checks found about all targets; KeyError, TypeError, ValueError or AttributeError where it is damaged."""
     return [
-        finding
-        for test in json.loads(content)["tests"]
+        Finding.from_json(members[PROPERTY])
+        for test in document["tests"]
         for members in test.get("user_properties", ())
-        if PROPERTY in members and (finding := Finding.from_json(members[PROPERTY])).target == target
+        if PROPERTY in members
     ]

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 NOT_RUN = "needs "
 """How the reason of a test that a machine cannot run begins; the summary has a line for each such reason."""
+
+PROOF = Path(__file__).parent / "proof"
+"""The long proofs."""
 
 # In a fresh clone the first draw of a text builds a table, and a busy machine is slow at any time: neither is a fault.
 settings.register_profile("imagewright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="tests with a real registry and BuildKit: run where scripts/setup-engines has been (auto, the default), "
         "fail where it has not (required), leave out (off); the summary names those that did not run",
     )
+    parser.addoption("--proof", action="store_true", help="collect the long proofs in tests/proof as well")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.is_relative_to(PROOF) and not config.getoption("--proof") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

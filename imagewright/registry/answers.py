@@ -177,6 +177,17 @@ def _seconds(header: str) -> float | None:
     return float(header) if header.isdecimal() else None
 
 
+def is_plain_url(text: str) -> bool:
+    """Whether a URL from a header has nothing but a host and perhaps a port behind `//`, so that all read the same in it.
+
+    Behind a backslash, for one, urllib goes on reading the host and urllib3 does not. RFC 3986, 3.2.
+    """
+    return _PLAIN_URL.match(text) is not None
+
+
+_PLAIN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]*(?:[/?#]|\Z)")
+
+
 def next_page(link: str, resolve: Callable[[str], str]) -> str | None:
     """The URL of the next page of tags from a `Link` header, resolved; None where there is none. RFC 8288."""
     for target, parameters in _LINK.findall(link):

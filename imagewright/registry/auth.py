@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from imagewright import process
 from imagewright.names import is_loopback, shown
 from imagewright.reasons import Unknown
-from imagewright.registry.answers import UNAVAILABLE, Answer, Trouble, refusal
+from imagewright.registry.answers import UNAVAILABLE, Answer, Trouble, is_plain_url, refusal
 from imagewright.settings import HostSettings, Surroundings
 
 HELPER_SECONDS = 20
@@ -61,6 +61,8 @@ def realm_is_declared(realm: str, host: str, settings: HostSettings) -> bool:
         there = urlsplit(realm)
         name = there.hostname or ""
     except ValueError:  # no URL
+        return False
+    if not is_plain_url(realm):
         return False
     if is_loopback(host):
         same = name == urlsplit(f"//{host}").hostname

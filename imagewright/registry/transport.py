@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from imagewright.names import Digest, is_loopback, shown
 from imagewright.reasons import Unknown
-from imagewright.registry.answers import MAX_ERROR_BYTES, Trouble
+from imagewright.registry.answers import MAX_ERROR_BYTES, Trouble, is_plain_url
 from imagewright.settings import Limits, Surroundings
 
 MAX_HOPS = 3
@@ -277,6 +277,8 @@ def redirect_target(response: requests.Response, declared_host: str) -> str:
         target = urljoin(response.url, stated)
         here, there = urlsplit(response.url), urlsplit(target)
         name = there.hostname or ""
+        if not is_plain_url(target):
+            raise ValueError(target)
     except ValueError:
         raise Interrupted(Trouble(Unknown.REDIRECT, f"redirected to {shown(stated)}, which is no URL")) from None
     same_loopback = is_loopback(declared_host) and name == urlsplit(f"//{declared_host}").hostname
@@ -290,10 +292,12 @@ def redirect_target(response: requests.Response, declared_host: str) -> str:
 
 
 def _is_private(name: str) -> bool:
+    """Whether a host is no public address. `127.1`, `0x7f000001` and `2130706433` are addresses to whoever connects."""
+    bare = name.rstrip(".")
     try:
-        return not ipaddress.ip_address(name).is_global
-    except ValueError:  # a name, not an address
-        return is_loopback(name)
+        return not ipaddress.ip_address(bare if ":" in bare else socket.inet_aton(bare)).is_global
+    except (ValueError, OSError):  # a name, not an address
+        return is_loopback(bare)
 
 
 def without_authorization(headers: Mapping[str, str]) -> dict[str, str]:
