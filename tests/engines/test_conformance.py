@@ -3,6 +3,7 @@
 https://github.com/opencontainers/distribution-spec/tree/main/conformance
 """
 
+import os
 import subprocess
 import time
 from collections import Counter
@@ -33,7 +34,7 @@ def test_the_conformance_suite_has_nothing_to_object_to(engine_bin: Path, tmp_pa
             "OCI_REGISTRY": server.address,
             "OCI_TLS": "disabled",
             "OCI_RESULTS_DIR": str(results),
-            "OCI_CONFIGURATION": str(tmp_path / "none.yaml"),
+            "OCI_CONFIGURATION": os.devnull,
             "OCI_LOG": "error",
         }
         began = time.monotonic()
@@ -52,7 +53,7 @@ def test_the_conformance_suite_has_nothing_to_object_to(engine_bin: Path, tmp_pa
     print(f"\nconformance: {dict(counts)} in {took:.1f} s")
     assert (ran.returncode, counts["FAIL"], counts["Error"]) == (0, 0, 0), ran.stdout
     assert [name for name, _, result in told if result in ("Skip", "Disabled")] == []
-    assert counts["Pass"] >= AT_LEAST
+    assert counts["Pass"] >= AT_LEAST, ran.stdout
     summary = yaml.safe_load((results / "results.yaml").read_text())
     assert {name for name, result in summary["apis"].items() if result != "Pass"} == set()
     assert {name: result for name, result in summary["data"].items() if result != "Pass"} == {
