@@ -51,6 +51,7 @@ class Host:
     def __init__(self, root: Path, always: Callable[[], Answer] | None) -> None:
         self.root = root
         self.requests: list[Request] = []
+        self.clients: list[oras.provider.Registry] = []
         self._always = always
         self.server = Server(root, middleware=self._answer)
         sink = StoreSink(Store(root))
@@ -60,6 +61,10 @@ class Host:
     @property
     def address(self) -> str:
         return self.server.address
+
+    def close_clients(self) -> None:
+        for client in self.clients:
+            client.session.close()
 
     def _answer(self, request: Request, honest: Handler) -> Answer:
         self.requests.append(request)
@@ -74,6 +79,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Host]]:
         def start(always: Callable[[], Answer] | None = None) -> Host:
             host = Host(tmp_path / f"registry-{next(count)}", always)
             stack.enter_context(host.server)
+            stack.callback(host.close_clients)
             return host
 
         yield start
@@ -202,8 +208,10 @@ def test_a_list_of_tags_follows_a_link_to_wherever_it_leads(serve: Callable[...,
 # What oras leaves open, and the guard closes.
 
 
-def asks(host: Host) -> oras.provider.Registry:
-    return oras.provider.Registry(hostname=host.address, insecure=True)
+def asks(host: Host, backend: str = "token") -> oras.provider.Registry:
+    registry = oras.provider.Registry(hostname=host.address, insecure=True, auth_backend=backend)
+    host.clients.append(registry)
+    return registry
 
 
 @pytest.fixture
@@ -268,6 +276,7 @@ def test_no_request_has_a_limit_of_time(plain: tuple[Host, oras.provider.Registr
             given.append(keywords)
             return super().request(*args, **keywords)  # type: ignore[arg-type]
 
+    registry.session.close()
     registry.session = Recording()
     registry.get_manifest(f"{host.address}/a/b:1.0")
     assert [sorted(one) for one in given] == [["data", "headers", "json", "stream", "verify"]]
@@ -343,7 +352,7 @@ def test_a_netrc_takes_the_place_of_the_token(
 
 def test_basic_authentication_costs_two_requests_each_time(serve: Callable[..., Host]) -> None:
     host = serve(lambda: Answer(status=200 if host.requests[-1].headers.get("authorization") else 401))
-    registry = oras.provider.Registry(hostname=host.address, insecure=True, auth_backend="basic")
+    registry = asks(host, "basic")
     registry.auth.set_basic_auth("user", "secret")
     for _ in range(2):
         assert UNDECORATED(registry, f"http://{host.address}/v2/").status_code == 200
@@ -352,7 +361,7 @@ def test_basic_authentication_costs_two_requests_each_time(serve: Callable[..., 
 
 def test_basic_authentication_without_credentials_is_a_crash(serve: Callable[..., Host]) -> None:
     host = serve(lambda: Answer(status=401))
-    registry = oras.provider.Registry(hostname=host.address, insecure=True, auth_backend="basic")
+    registry = asks(host, "basic")
     with pytest.raises(AttributeError, match="_basic_auth"):
         UNDECORATED(registry, f"http://{host.address}/v2/")
 
@@ -365,7 +374,7 @@ def test_the_name_of_a_basic_realm_is_taken_for_a_url(serve: Callable[..., Host]
 
 def test_the_authentication_of_ecr_gives_a_text_where_a_pair_is_unpacked(serve: Callable[..., Host]) -> None:
     host = serve(lambda: Answer(status=200, body=b'{"token": "t"}'))
-    registry = oras.provider.Registry(hostname=host.address, insecure=True, auth_backend="ecr")
+    registry = asks(host, "ecr")
     refused = requests.Response()
     refused.headers["Www-Authenticate"] = f'Bearer realm="http://{host.address}/",service="ecr.amazonaws.com"'
     assert registry.auth.authenticate_request(refused, {}) == "t"
