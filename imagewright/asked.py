@@ -1,5 +1,6 @@
 """What a run of the checks is asked: its options read against the catalogue, versions, bases, and the targets they leave."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,9 @@ from imagewright.report import NO_BASES
 from imagewright.settings import surroundings
 from imagewright.snapshot import Reading, Snapshot
 from imagewright.versions import Readings, parse_output, read_file
+
+RUN_SECONDS = 900.0
+"""For the questions of one run together: a scheduled run ends before the next one begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,7 @@ class Asked:
         self._environ = environ
         self._worker = worker
         self._is_controller = is_controller
+        self._until = time.monotonic() + RUN_SECONDS
         self._given = self._given_readings()
         self.base_digests = self._read_base_digests()
 
@@ -74,7 +79,7 @@ class Asked:
 
     def connect(self) -> Client:
         """A client for the registries of this run."""
-        return Client(self._catalogue.settings, surroundings(self._environ))
+        return Client(self._catalogue.settings, surroundings(self._environ), self._until)
 
     @cached_property
     def recorded(self) -> Snapshot | None:

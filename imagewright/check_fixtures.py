@@ -11,7 +11,7 @@ from imagewright.catalogue import Pair, Target
 from imagewright.names import Platform
 from imagewright.pytest_plugin import RUN, Run
 from imagewright.recipe import Recipes
-from imagewright.snapshot import Missing, Observation, PointerObservation, Published, TargetSeen
+from imagewright.snapshot import Missing, Observation, PointerObservation, Published, TargetSeen, Unreachable
 from imagewright.verdict import NotAsked, Reason
 
 
@@ -39,6 +39,8 @@ def looked(run: Run, target: Target | Unlisted) -> Observation:
         reading = run.seen.reading(seen.tool) if run.seen else None
         code = reading.reason if reading and reading.reason else reasons.Unknown.VERSION_FAILED
         raise verdict.Unknown([Reason(code=code, detail=reading.detail if reading else "")])
+    if seen.version and isinstance(target, Pair) and not isinstance(seen.observation, Unreachable):
+        verdict.refuse_backwards(target.tool.version_scheme, seen.version, seen.newest)
     return seen.observation
 
 
@@ -100,9 +102,14 @@ def required(target: Target, below: Published | None) -> tuple[Platform, ...]:
 @pytest.fixture
 def latest(run: Run, target: Target, observed: Published) -> PointerObservation:  # noqa: ARG001 - likewise
     """What the tag `latest` of the target names."""
-    found = _seen(run, target).latest
-    assert found, "the tag was asked for as soon as the image was read"
-    return found
+    seen = _seen(run, target)
+    assert seen.latest, "the tag was asked for as soon as the image was read"
+    if seen.version and isinstance(target, Pair):
+        try:
+            verdict.refuse_backwards(target.tool.version_scheme, seen.version, seen.newest)
+        except verdict.Unknown:
+            raise NotAsked("`latest` is, or may be, of a newer version") from None
+    return seen.latest
 
 
 @pytest.fixture

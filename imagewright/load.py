@@ -106,6 +106,7 @@ _HOST = {
     "missing-codes": listed(text),
     "second-look": number,
     "connections": whole,
+    "per-second": number,
 }
 _LIMITS = {"connect": number, "read": number, "total": number}
 _PLAN = {"max-vanished": whole, "hold": _hold}
@@ -274,8 +275,9 @@ def _registries(node: Node, problems: Problems) -> dict[str, HostSettings]:
             problems.add(member.place, f"registries: {error}")
             continue
         read = fields.read(member, _HOST, problems, f'registries."{host}"')
-        if read.get("connections") == 0:
-            problems.add(member.place, f'registries."{host}".connections: at least 1')
+        for what, least in (("connections", "at least 1"), ("per-second", "more than 0")):
+            if read.get(what) == 0:
+                problems.add(member.place, f'registries."{host}".{what}: {least}')
         made[name] = HostSettings(**_keywords(read))
     return made
 

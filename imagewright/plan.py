@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from imagewright.errors import BadReport, Exit
-from imagewright.reasons import Stale
+from imagewright.reasons import Stale, Unknown
 from imagewright.report import Record, Report
 from imagewright.verdict import Reason, State
 
@@ -111,10 +111,11 @@ def decide(
     never are.
     """
     stale = [one for one in report.records if one.state is State.STALE or (force and one.state is State.FRESH)]
-    vanished = [one for one in stale if _vanished(one, last_good)]
+    vanished = [one for one in report.records if _vanished(one, last_good)]
     braked = len(vanished) > max(policy.vanished_at_most, int(report.total * _PROPORTION))
+    brake = f"brake: {len(vanished)} images that were there are gone; this looks like an accident of the registry"
     refusals = [
-        Held(target=one.target, because=f"unknown: {_codes(one.reasons)}")
+        Held(target=one.target, because=brake if braked and one in vanished else f"unknown: {_codes(one.reasons)}")
         for one in report.records
         if one.state is State.UNKNOWN
     ]
@@ -122,8 +123,7 @@ def decide(
     builds = []
     moving = {one.target for one in stale if not _only_behind(one) and not _held(one, policy)}
     if braked:
-        why = f"brake: {len(vanished)} images that were there are gone; this looks like an accident of the registry"
-        refusals += [Held(target=one.target, because=why) for one in stale]
+        refusals += [Held(target=one.target, because=brake) for one in stale]
     else:
         for one in stale:
             if held := _held(one, policy):
@@ -147,7 +147,7 @@ def decide(
 
 def _vanished(record: Record, last_good: Mapping[str, str]) -> bool:
     """Whether this very image was there and is gone. A new version or a new target was never there."""
-    gone = {Stale.IMAGE_MISSING, Stale.CHILD_MISSING}
+    gone = {Stale.IMAGE_MISSING, Stale.CHILD_MISSING, Unknown.REPOSITORY_VANISHED}
     return last_good.get(record.target) == record.reference and any(one.code in gone for one in record.reasons)
 
 

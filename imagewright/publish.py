@@ -33,13 +33,13 @@ from imagewright.snapshot import Image, Missing, Published, Unreachable
 from imagewright.survey import look_at
 from imagewright.tags import compare
 from imagewright.verdict import (
-    VERSION_LABEL,
     NotAsked,
     Reason,
     State,
     base_label_departure,
     layer_departures,
     reason_texts,
+    stated_versions,
 )
 from imagewright.versions import parse_output
 
@@ -416,12 +416,10 @@ def refuse_backwards(newest: Published, work: Work) -> None:
 
     Only images that say what they are can tell; with the scheme `opaque` today's version is the one the tool names.
     """
-    ours = [image.labels for image in newest.images if VERSION_LABEL in image.labels]
-    versions = {labels[VERSION_LABEL] for labels in ours if any(name.endswith((".tool", ".recipe")) for name in labels)}
     scheme = work.target.source.version_scheme
     if scheme == "opaque":
         return
-    for version in sorted(versions):
+    for version in stated_versions(newest):
         order = compare(scheme, version, work.version)
         if order is None:
             raise Failed(

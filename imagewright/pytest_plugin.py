@@ -289,6 +289,7 @@ class Run:
             wait=self.config.option.wait,
             now=_now(),
             nonce=self.nonce,
+            last_good=self.state.last_good(),
         )
         seen = survey.survey(request, self.asked.readings, self.asked.connect)
         self._refuse_changed_tools()
@@ -308,6 +309,7 @@ class Run:
         raised = call.excinfo.value if call.excinfo else None
         if target is None or not (call.when == "call" or (call.when == "setup" and raised)):
             return None
+        raised = verdict.believed(raised, self._distrust(target))
         found = verdict.finding(_check_of(item), target.key, raised)
         item.user_properties.append((PROPERTY, found.as_json()))
         if not isinstance(raised, Outcome):
@@ -325,6 +327,13 @@ class Run:
             stop=call.stop,
             user_properties=item.user_properties,
         )
+
+    def _distrust(self, target: Target | Unlisted) -> str:
+        """Why what is wrong with a target may be its registry's fault; empty where nothing speaks for that."""
+        if isinstance(target, Unlisted) or self.seen is None:
+            return ""
+        places = [target.repository, *([target.base.reference.repository] if target.base else [])]
+        return next((why for one in places if (why := self.seen.distrust(one))), "")
 
     def pytest_report_teststatus(self, report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
         """A stale or unknown target is a failed test, wherever in the test it was noticed."""

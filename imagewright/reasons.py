@@ -77,6 +77,11 @@ class Unknown(_Code):
         "The registry does not know the repository.",
         "Check its name; for a first publication set `bootstrap = true`.",
     )
+    REPOSITORY_VANISHED = (
+        "repository-vanished",
+        "The repository had images and has none any more.",
+        "Find out what happened to it; delete .imagewright/last-good.json if it was meant to.",
+    )
     CANARY_FAILED = ("canary-failed", "The registry denies what it has, or has what cannot be.", "Look again later.")
     BASES_UNKNOWN = ("bases-unknown", "The bases could not be listed, so there are no pairs.", "Look again later.")
     BASE_UNREADABLE = ("base-unreadable", "The base could not be read.", "Mend or wait for the base.")
@@ -88,6 +93,11 @@ class Unknown(_Code):
     )
     VERSION_FAILED = ("version-failed", "`version.sh` did not succeed.", "Run it by hand.")
     VERSION_TIMEOUT = ("version-timeout", "`version.sh` did not end in time.", "Run it by hand.")
+    VERSION_WENT_BACKWARDS = (
+        "version-went-backwards",
+        "`version.sh` says an older version than the one that `latest` names.",
+        "Run it by hand; if the older version is right, give it with --tool-version.",
+    )
     VERSION_FORMAT = ("version-format", "`version.sh` printed no version.", "Make it print one line, a version.")
     WORKER_CRASH = ("worker-crash", "The process that looked has died.", "Run the checks again.")
     NOT_RECORDED = (

@@ -5,6 +5,7 @@ plan reads these records only, and only from a report that is whole. Without I/O
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from typing import Any
 from imagewright import reasons
 from imagewright.catalogue import Excluded, Pair, Target
 from imagewright.errors import BadReport
-from imagewright.snapshot import BaseSeen, Published, Snapshot, TargetSeen, dump_reading
+from imagewright.names import Repository
+from imagewright.snapshot import BaseSeen, HostSeen, Published, Snapshot, TargetSeen, dump_reading
 from imagewright.verdict import Finding, Reason, State, Verdict, judge
 
 SCHEMA = 1
@@ -179,7 +181,12 @@ def assemble(run: Evidence) -> Report:
         excluded=tuple(
             {"target": one.key, "tool": one.tool, "base": one.base, "because": one.because} for one in run.excluded
         ),
-        warnings=(*run.warnings, *_warnings(seen.values())),
+        warnings=(
+            *run.warnings,
+            *(_left_open(host, records, targets) for host in (run.seen.hosts if run.seen else ())),
+            *_distrusted(run.seen, records, targets),
+            *_warnings(seen.values()),
+        ),
         bases=tuple(_base_members(one) for one in run.seen.bases) if run.seen else (),
         versions=tuple(dump_reading(one) for one in run.seen.readings) if run.seen else (),
         records=tuple(records),
@@ -255,6 +262,46 @@ def _base_members(seen: BaseSeen) -> dict[str, Any]:
         "digest": found.digest if found else None,
         "platforms": [str(one) for one in found.platforms] if found else [],
     }
+
+
+def _left_open(seen: HostSeen, records: Sequence[Record], targets: Mapping[str, Target]) -> str:
+    """What a host did, what is unknown for it, and when to look again."""
+    lost = [
+        one.target
+        for one in records
+        if one.state is State.UNKNOWN and one.target in targets and seen.host in _hosts(targets[one.target])
+    ]
+    rest = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+    lost_text = f"; unknown for that: {', '.join(lost[:_NAMED])}{rest}" if lost else ""
+    minutes = math.ceil((seen.retry_after or 0) / 60)
+    wait = f"Look again in {minutes} min." if minutes else seen.reason.remedy
+    left = f"{seen.unanswered} of {seen.asked} questions"
+    return f"{seen.host} left {left} open, {seen.reason}: {seen.detail}{lost_text}. {wait}"
+
+
+_NAMED = 3
+
+
+def _hosts(target: Target) -> set[str]:
+    return {one.host for one in _repositories(target)}
+
+
+def _repositories(target: Target) -> tuple[Repository, ...]:
+    return (target.repository, *([target.base.reference.repository] if target.base else []))
+
+
+def _distrusted(seen: Snapshot | None, records: Sequence[Record], targets: Mapping[str, Target]) -> Iterator[str]:
+    """The repositories whose canaries failed, where that means something for a verdict."""
+    failed = reasons.Unknown.CANARY_FAILED
+    concerned = {
+        repository
+        for one in records
+        if one.target in targets and (one.state is State.FRESH or any(why.code is failed for why in one.reasons))
+        for repository in _repositories(targets[one.target])
+    }
+    for canaries in seen.canaries if seen else ():
+        if canaries.failed and canaries.repository in concerned:
+            yield f"{canaries.repository} cannot be trusted, so nothing there counts as stale: {canaries.failed}"
 
 
 def _warnings(targets: Iterable[TargetSeen]) -> Iterator[str]:

@@ -68,6 +68,10 @@ class Documents:
         else:
             self._configs[reference] = answer
 
+    def __contains__(self, reference: Reference) -> bool:
+        """Whether it has been asked for."""
+        return reference in self._manifests
+
     def digest(self, reference: Reference) -> Digest | None:
         """The digest under a reference, if its manifest has been read."""
         read = self._manifests.get(reference)

@@ -34,7 +34,10 @@ class BasesSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
-    """How one registry host is spoken to. second_look: seconds, None for the default (5, on loopback 0)."""
+    """How one registry host is spoken to. second_look: seconds, None for the default (5, on loopback 0).
+
+    per_second: requests, sustained after a burst of 500; on loopback there is no such limit.
+    """
 
     plain_http: bool = False
     anonymous: bool = False
@@ -42,6 +45,7 @@ class HostSettings:
     missing_codes: tuple[str, ...] = ("MANIFEST_UNKNOWN",)
     second_look: float | None = None
     connections: int = 32
+    per_second: float = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from imagewright.documents import HistoryEntry
 from imagewright.errors import BadReport
-from imagewright.names import Digest, Platform, Reference, parse_digest, parse_reference
+from imagewright.names import Digest, Platform, Reference, Repository, make_repository, parse_digest, parse_reference
 from imagewright.reasons import CODES, Unknown
 
 SCHEMA = 1
@@ -184,7 +184,8 @@ class BaseSeen:
 class TargetSeen:
     """One target. version, observation, latest: None where the version is unknown, so nothing could be asked.
 
-    latest is also None where the version's tag is missing. listed_before: whether the repository lists a tag
+    latest is also None where the version's tag is missing. newest: the image that `latest` names, looked at where it is
+    not this one and the version was read, not given. listed_before: whether the repository lists a tag
     `<target>-latest`; None where the list was not read.
     """
 
@@ -194,12 +195,39 @@ class TargetSeen:
     version: str | None
     observation: Observation | None
     latest: PointerObservation | None
+    newest: Observation | None = None
     listed_before: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CanariesSeen:
+    """What was asked of a repository to which the answer is known. failed: why the answer was not that; empty if it was."""
+
+    repository: Repository
+    failed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSeen:
+    """A registry host that left questions open. asked, unanswered: how many. reason, detail: why, most often.
+
+    retry_after: seconds that it asked to be left alone, None where it did not.
+    """
+
+    host: str
+    asked: int
+    unanswered: int
+    reason: Unknown
+    detail: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything that one survey saw. base_names: all bases of the catalogue, also those not looked at."""
+    """Everything that one survey saw. base_names: all bases of the catalogue, also those not looked at.
+
+    hosts: those that left questions open.
+    """
 
     catalogue: str
     taken: str
@@ -207,11 +235,18 @@ class Snapshot:
     readings: tuple[Reading, ...]
     bases: tuple[BaseSeen, ...]
     targets: tuple[TargetSeen, ...]
-    warnings: tuple[str, ...] = ()
+    canaries: tuple[CanariesSeen, ...] = ()
+    hosts: tuple[HostSeen, ...] = ()
 
     def base(self, name: str) -> BaseSeen | None:
         """The base of that name, if it was looked at."""
         return next((one for one in self.bases if one.name == name), None)
+
+    def distrust(self, repository: Repository) -> str:
+        """Why nothing in a repository counts as wrong: its own canaries failed, or its host's; empty where they held."""
+        own = [one for one in self.canaries if one.repository == repository]
+        asked = own or [one for one in self.canaries if one.repository.host == repository.host]
+        return next((one.failed for one in asked if one.failed), "")
 
     def reading(self, tool: str) -> Reading | None:
         """The version of that tool, if it was read."""
@@ -238,7 +273,8 @@ def dump(snapshot: Snapshot) -> str:
             "catalogue": snapshot.catalogue,
             "taken": snapshot.taken,
             "base_names": snapshot.base_names,
-            "warnings": snapshot.warnings,
+            "canaries": [{"repository": str(one.repository), "failed": one.failed} for one in snapshot.canaries],
+            "hosts": [_dump_host(one) for one in snapshot.hosts],
             "readings": [dump_reading(one) for one in snapshot.readings],
             "bases": [{"name": one.name, "seen": _dump_observation(one.observation)} for one in snapshot.bases],
             "targets": [
@@ -249,6 +285,7 @@ def dump(snapshot: Snapshot) -> str:
                     "version": one.version,
                     "seen": _dump_observation(one.observation),
                     "latest": _dump_observation(one.latest),
+                    "newest": _dump_observation(one.newest),
                     "listed_before": one.listed_before,
                 }
                 for one in snapshot.targets
@@ -268,7 +305,8 @@ def load(text: str, where: str) -> Snapshot:
             catalogue=document["catalogue"],
             taken=document["taken"],
             base_names=tuple(document["base_names"]),
-            warnings=tuple(document["warnings"]),
+            canaries=tuple(_load_canaries(one) for one in document["canaries"]),
+            hosts=tuple(_load_host(one) for one in document["hosts"]),
             readings=tuple(load_reading(one) for one in document["readings"]),
             bases=tuple(
                 BaseSeen(name=one["name"], observation=_load_observation(one["seen"])) for one in document["bases"]
@@ -281,6 +319,7 @@ def load(text: str, where: str) -> Snapshot:
                     version=one["version"],
                     observation=_load_observation(one["seen"]) if one["seen"] else None,
                     latest=_load_pointer(one["latest"]) if one["latest"] else None,
+                    newest=_load_observation(one["newest"]) if one["newest"] else None,
                     listed_before=one["listed_before"],
                 )
                 for one in document["targets"]
@@ -377,6 +416,35 @@ def _dump_observation(seen: Observation | PointerObservation | None) -> dict[str
                     for one in seen.images
                 ],
             }
+
+
+def _load_canaries(members: Mapping[str, Any]) -> CanariesSeen:
+    if not isinstance(members["failed"], str):
+        raise TypeError("why a canary failed is not a text")
+    host, _, name = members["repository"].partition("/")
+    return CanariesSeen(repository=make_repository(host, name), failed=members["failed"])
+
+
+def _dump_host(seen: HostSeen) -> dict[str, Any]:
+    return {
+        "host": seen.host,
+        "asked": seen.asked,
+        "unanswered": seen.unanswered,
+        "reason": seen.reason.code,
+        "detail": seen.detail,
+        "retry_after": seen.retry_after,
+    }
+
+
+def _load_host(members: Mapping[str, Any]) -> HostSeen:
+    return HostSeen(
+        host=str(members["host"]),
+        asked=int(members["asked"]),
+        unanswered=int(members["unanswered"]),
+        reason=_unknown(members["reason"]),
+        detail=str(members["detail"]),
+        retry_after=None if members["retry_after"] is None else float(members["retry_after"]),
+    )
 
 
 def _load_observation(members: Mapping[str, Any]) -> Observation:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
@@ -22,11 +23,13 @@ from imagewright.resolve import Documents
 from imagewright.settings import Settings
 from imagewright.snapshot import (
     BaseSeen,
+    CanariesSeen,
     Missing,
     Observation,
     Pointer,
     PointerObservation,
     Published,
+    Reading,
     Snapshot,
     TargetSeen,
     Unreachable,
@@ -35,6 +38,8 @@ from imagewright.tags import bases_in
 from imagewright.versions import Readings
 
 _WAIT_STEP = 2.0
+_Listed = tuple[Tag, ...] | Absent | Trouble
+_Seen = TypeVar("_Seen", Observation, PointerObservation)
 _A = TypeVar("_A")
 _R = TypeVar("_R")
 _AT_ONCE = 8
@@ -72,7 +77,8 @@ class Request:
     """What a survey is asked.
 
     base_digests: bases to look at by digest instead of by tag. wait: seconds to wait for what is not there yet. now:
-    the time that the snapshot bears. nonce: makes a tag that cannot exist.
+    the time that the snapshot bears. nonce: makes a tag that cannot exist. last_good: target → reference that was fresh
+    when it was last known.
     """
 
     catalogue: Catalogue
@@ -82,6 +88,7 @@ class Request:
     wait: float = 0
     now: str
     nonce: str
+    last_good: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -113,17 +120,28 @@ def version_of(target: Target, versions: Mapping[str, str | None]) -> str | None
 class _Wanted:
     """What is to be looked at. bases: by name. targets: by key, those whose version is known. latest: of each target.
 
-    own_bases: the bases that are targets of this project, so that their absence means a build.
+    own_bases: the bases that are targets of this project, so that their absence means a build. read: the targets whose
+    version a script said, and nobody else.
     """
 
     bases: Mapping[str, Reference]
     own_bases: frozenset[Reference]
     targets: Mapping[str, Reference]
     latest: Mapping[Reference, Reference]
+    read: frozenset[Reference]
 
     def must_be_sure(self) -> list[Reference]:
         """What is not believed to be absent just because a registry says so once."""
         return [*self.targets.values(), *sorted(self.own_bases)]
+
+    def watched(self) -> list[Repository]:
+        """The repositories that are asked what is known: the targets', and one of each host where only bases are."""
+        ours = dict.fromkeys(one.repository for one in self.must_be_sure())
+        hosts = {one.host for one in ours}
+        others = {
+            one.repository.host: one.repository for one in self.bases.values() if one.repository.host not in hosts
+        }
+        return [*ours, *others.values()]
 
 
 def survey(request: Request, readings: Readings, connect: Callable[[], Client]) -> Snapshot:
@@ -135,18 +153,24 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
     tools = tools_of(request.targets)
     readings.start(tools)
     bases = {one.base.name: _base_reference(one.base, request.base_digests) for one in request.targets if one.base}
-    with connect() as client:
-        look = _Look(client, request.connections)
+    with ExitStack() as clients:
+        used = [clients.enter_context(connect())]
+        look = _Look(used[0], request.connections)
         if not readings.all_known():
             look.at(bases.values())
         known = readings.results(tools)
         versions = {one.tool: one.version for one in known}
-        wanted = _wanted(request, versions, bases)
-        trust = _first_look(request, wanted, look)
-    if doubtful := look.doubtful(wanted.must_be_sure()):
-        time.sleep(max(request.settings.second_look(one.repository.host) for one in doubtful))
-        with connect() as client:
-            trust = _second_look(request, wanted, look.through(client), doubtful, trust)
+        wanted = _wanted(request, known, bases)
+        _first_look(request, wanted, look)
+        listed: Mapping[Repository, _Listed] = {}
+        if doubtful := look.doubtful(wanted.must_be_sure(), wanted.latest):
+            time.sleep(max(request.settings.second_look(one.repository.host) for one in doubtful))
+            used.append(clients.enter_context(connect()))
+            look = look.through(used[-1])
+            listed = _second_look(wanted, look, doubtful)
+        canaries = _last_look(request, wanted, look)
+        hosts = {seen.host: seen for client in used for seen in client.hosts()}
+    trust = {one: _trust(one, request, listed.get(one)) for one in dict.fromkeys(_repositories(wanted))}
     return Snapshot(
         catalogue=request.catalogue.hash,
         taken=request.now,
@@ -160,10 +184,18 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
             _target_seen(one, version_of(one, versions), wanted.targets.get(one.key), look, trust)
             for one in request.targets
         ),
+        canaries=canaries,
+        hosts=tuple(hosts.values()),
     )
 
 
-def _wanted(request: Request, versions: Mapping[str, str | None], bases: Mapping[str, Reference]) -> _Wanted:
+def _repositories(wanted: _Wanted) -> Iterator[Repository]:
+    return (one.repository for one in wanted.must_be_sure())
+
+
+def _wanted(request: Request, known: Iterable[Reading], bases: Mapping[str, Reference]) -> _Wanted:
+    versions = {one.tool: one.version for one in known}
+    said = {one.tool for one in known if one.via != "given"}
     dated = [(one, version_of(one, versions)) for one in request.targets]
     refuse_collisions((one, version or "latest") for one, version in dated)
     own = {bases[one.base.name] for one in request.targets if one.base and request.catalogue.waits_for(one)}
@@ -172,59 +204,43 @@ def _wanted(request: Request, versions: Mapping[str, str | None], bases: Mapping
         own_bases=frozenset(one for one in own if not one.digest),
         targets={one.key: one.tagged(version) for one, version in dated if version},
         latest={one.tagged(version): one.tagged("latest") for one, version in dated if version},
+        read=frozenset(
+            one.tagged(version) for one, version in dated if version and isinstance(one, Pair) and one.tool.name in said
+        ),
     )
 
 
-def _first_look(request: Request, wanted: _Wanted, look: "_Look") -> "Mapping[Repository, _Trust]":
-    """Looks at everything, again while something is not there yet and there is time; how far each repository is trusted."""
-    repositories = dict.fromkeys(one.repository for one in wanted.must_be_sure())
-    canaries = {one: _impossible(one, request.nonce) for one in repositories}
-    look.at([*wanted.bases.values(), *wanted.targets.values()], wanted.latest, canaries=canaries.values())
+def _first_look(request: Request, wanted: _Wanted, look: "_Look") -> None:
+    """Looks at everything, and again while something is not there yet and there is time."""
+    canaries = [_impossible(one, request.nonce) for one in wanted.watched()]
+    look.at([*wanted.bases.values(), *wanted.targets.values()], wanted.latest, canaries=canaries)
     deadline = time.monotonic() + request.wait
     while (doubtful := look.doubtful(wanted.targets.values())) and time.monotonic() < deadline:
         time.sleep(min(_WAIT_STEP, max(deadline - time.monotonic(), 0)))
         look.again(doubtful, wanted.latest)
-    return {
-        one: _Trust(bootstrap=request.settings.may_be_new(one), canary=look.canary_failed(canary, must_be_absent=True))
-        for one, canary in canaries.items()
-    }
 
 
-def _second_look(
-    request: Request,
-    wanted: _Wanted,
-    look: "_Look",
-    doubtful: Sequence[Reference],
-    first: "Mapping[Repository, _Trust]",
-) -> "Mapping[Repository, _Trust]":
-    """Asks again for what is absent, lists the tags, and then asks what vouches for the answers."""
+def _second_look(wanted: _Wanted, look: "_Look", doubtful: Sequence[Reference]) -> "Mapping[Repository, _Listed]":
+    """Asks again for what is absent, and lists the tags of the repositories where that is."""
     look.again(doubtful, wanted.latest)
-    asked = dict.fromkeys(one.repository for one in doubtful)
-    listed = {one: look.tags(one) for one in asked}
-    neighbours = {
-        one: next(
-            (
-                base.repository.at(digest)
-                for base in wanted.bases.values()
-                if base.repository.host == one.host and (digest := look.documents.digest(base))
-            ),
-            None,
-        )
-        for one in asked
-    }
-    canaries = {one: _impossible(one, f"{request.nonce}-2") for one in asked}
-    look.at((), canaries=[*canaries.values(), *(one for one in neighbours.values() if one)])
-    trust = dict(first)
-    for one, tags in listed.items():
+    return {one: look.tags(one) for one in dict.fromkeys(reference.repository for reference in doubtful)}
+
+
+def _last_look(request: Request, wanted: _Wanted, look: "_Look") -> tuple[CanariesSeen, ...]:
+    """Looks at what `latest` names where that may be newer, and then asks what vouches for all answers before."""
+    look.at(wanted.latest[one] for one in wanted.targets.values() if one in wanted.read and look.is_other(one, wanted))
+    watched = wanted.watched()
+    opening = {one: _impossible(one, request.nonce) for one in watched}
+    closing = {one: _impossible(one, f"{request.nonce}-2") for one in watched}
+    neighbours = {one: look.anything_on(one.host, wanted) for one in watched}
+    look.at((), canaries=[*closing.values(), *dict.fromkeys(one for one in neighbours.values() if one)])
+    seen = []
+    for one in watched:
         neighbour = neighbours[one]
-        failed = [first[one].canary, look.canary_failed(canaries[one], must_be_absent=True)]
-        failed += [look.canary_failed(neighbour, must_be_absent=False)] if neighbour else []
-        trust[one] = _Trust(
-            bootstrap=first[one].bootstrap,
-            canary=next((why for why in failed if why), None),
-            listed=frozenset(tags) if isinstance(tags, tuple) else tags,
-        )
-    return trust
+        failures = [look.canary_failed(canary, must_be_absent=True) for canary in (opening[one], closing[one])]
+        failures += [look.canary_failed(neighbour, must_be_absent=False)] if neighbour else []
+        seen.append(CanariesSeen(repository=one, failed=next((why for why in failures if why), "")))
+    return tuple(seen)
 
 
 def _impossible(repository: Repository, nonce: str) -> Reference:
@@ -306,7 +322,7 @@ class _Look:
     def through(self, client: Client) -> "_Look":
         """The same documents, added to through another client."""
         other = _Look(client, self._connections)
-        other.documents, other.pointers = self.documents, self.pointers
+        other.documents, other.pointers, other._canaries = self.documents, self.pointers, self._canaries
         return other
 
     def at(
@@ -338,7 +354,7 @@ class _Look:
             self.pointers.update((tag, future.result()) for tag, future in following.items())
             self._canaries.update((one, future.result()) for one, future in birds.items())
 
-    def tags(self, repository: Repository) -> tuple[Tag, ...] | Absent | Trouble:
+    def tags(self, repository: Repository) -> _Listed:
         """The tags of a repository."""
         return self._client.tags(repository)
 
@@ -347,10 +363,32 @@ class _Look:
         self.documents.forget(references)
         self.at(references, latest)
 
-    def doubtful(self, references: Iterable[Reference]) -> list[Reference]:
-        """The references under which something is absent."""
+    def doubtful(
+        self, references: Iterable[Reference], latest: Mapping[Reference, Reference] | None = None
+    ) -> list[Reference]:
+        """The references under which something is absent, or whose `latest` is."""
         seen = [(one, self.documents.observation(one)) for one in references]
-        return [one for one, what in seen if isinstance(what, Missing) or (isinstance(what, Published) and what.gone)]
+        lacking = {one for one, what in self.pointers.items() if isinstance(what, Missing)}
+        return [
+            one
+            for one, what in seen
+            if isinstance(what, Missing)
+            or (isinstance(what, Published) and (what.gone or (latest or {}).get(one) in lacking))
+        ]
+
+    def is_other(self, reference: Reference, wanted: _Wanted) -> bool:
+        """Whether `latest` may name another image than this one: this one is absent, or it does."""
+        if isinstance(self.documents.observation(reference), Missing):
+            return True
+        names = self.pointers.get(wanted.latest[reference])
+        return isinstance(names, Pointer) and names.digest != self.documents.digest(reference)
+
+    def anything_on(self, host: str, wanted: _Wanted) -> Reference | None:
+        """Something on a host that has been read, by its digest."""
+        for one in (*wanted.bases.values(), *wanted.targets.values()):
+            if one.repository.host == host and (digest := self.documents.digest(one)):
+                return one.repository.at(digest)
+        return None
 
     def canary_failed(self, reference: Reference, *, must_be_absent: bool) -> str | None:
         """Why a canary did not hold, None where it did or was not sent."""
@@ -385,45 +423,51 @@ class _Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trust:
-    """What it takes to believe that something is missing. canary: why the host's word counts for nothing, if so.
+    """What it takes to believe that something is missing in a repository.
 
-    listed: the repository's tags, or why they could not be read; None where nobody had to ask.
+    bootstrap: it may not exist yet. was_full: it had images when it was last looked at. listed: its tags, or why they
+    could not be read; None where nobody had to ask.
     """
 
     bootstrap: bool
-    canary: str | None
-    listed: frozenset[Tag] | Absent | Trouble | None = None
+    was_full: bool
+    listed: frozenset[Tag] | Absent | Trouble | None
 
-    def believe(self, seen: Observation) -> Observation:
-        """The observation, or `Unreachable` where an absence in it is not proved."""
-        match seen:
-            case Missing():
-                if wrong := self._against_absence(seen):
-                    reason, detail = wrong
-                    return Unreachable(reference=seen.reference, reason=reason, detail=detail)
-            case Published() if seen.gone and self.canary:
-                return Unreachable(reference=seen.reference, reason=Unknown.CANARY_FAILED, detail=self.canary)
-        return seen
+    def believe(self, seen: _Seen) -> _Seen | Unreachable:
+        """What was seen, or `Unreachable` where an absence is not proved."""
+        if not isinstance(seen, Missing) or not (wrong := self._against_absence(seen)):
+            return seen
+        reason, detail = wrong
+        return Unreachable(reference=seen.reference, reason=reason, detail=detail)
 
     def _against_absence(self, seen: Missing) -> tuple[Unknown, str] | None:
-        if self.canary:
-            return Unknown.CANARY_FAILED, self.canary
         repository = seen.reference.repository
         match self.listed:
             case Trouble(reason, detail):
                 return reason, f"the tags of {repository} could not be listed: {detail}"
             case frozenset() as tags if seen.reference.to in tags:
                 return Unknown.LISTED_BUT_MISSING, f"{repository} lists the tag and answers {seen.code} for it"
-            case frozenset() if seen.code == DENIED:
+            case frozenset() as tags if tags and seen.code == DENIED:
                 return Unknown.AUTH, f"{repository} is there, as it lists its tags, and denies this one"
-        nothing_there = not self.listed or isinstance(self.listed, Absent) or seen.code == NAME_UNKNOWN
-        if nothing_there and not self.bootstrap:
+        if self.listed and not isinstance(self.listed, Absent) and seen.code != NAME_UNKNOWN:
+            return None
+        if self.was_full:
+            return Unknown.REPOSITORY_VANISHED, f"{repository} had images and is unknown there now, or empty"
+        if not self.bootstrap:
             return Unknown.REPOSITORY_UNKNOWN, f"{repository} is unknown there, or empty"
         return None
 
     def listed_before(self, tag: Reference) -> bool | None:
         """Whether the repository lists a tag; None where its list was not read."""
         return tag.to in self.listed if isinstance(self.listed, frozenset) else None
+
+
+def _trust(repository: Repository, request: Request, listed: _Listed | None) -> _Trust:
+    return _Trust(
+        bootstrap=request.settings.may_be_new(repository),
+        was_full=any(one.startswith((f"{repository}:", f"{repository}@")) for one in request.last_good.values()),
+        listed=frozenset(listed) if isinstance(listed, tuple) else listed,
+    )
 
 
 def _base_seen(reference: Reference, wanted: _Wanted, look: _Look, trust: Mapping[Repository, _Trust]) -> Observation:
@@ -435,12 +479,15 @@ def _target_seen(
     target: Target, version: str | None, reference: Reference | None, look: _Look, trust: Mapping[Repository, _Trust]
 ) -> TargetSeen:
     latest = target.tagged("latest")
+    believed = trust.get(target.repository)
+    names = look.pointers.get(latest) if reference else None
     return TargetSeen(
         target=target.key,
         tool=target.tool.name if isinstance(target, Pair) else "",
         base=target.base.name if target.base else "",
         version=version,
-        observation=trust[target.repository].believe(look.documents.observation(reference)) if reference else None,
-        latest=look.pointers.get(latest) if reference else None,
-        listed_before=trust[target.repository].listed_before(latest) if target.repository in trust else None,
+        observation=believed.believe(look.documents.observation(reference)) if reference and believed else None,
+        latest=believed.believe(names) if names and believed else None,
+        newest=believed.believe(look.documents.observation(latest)) if believed and latest in look.documents else None,
+        listed_before=believed.listed_before(latest) if believed else None,
     )

@@ -13,7 +13,9 @@ from imagewright import reasons
 from imagewright.catalogue import Target
 from imagewright.names import Platform, shown
 from imagewright.reasons import CODES
+from imagewright.settings import Scheme
 from imagewright.snapshot import Missing, Observation, Published, Unreachable
+from imagewright.tags import compare
 
 RIGHT = "right"
 NOT_ASKED = "not-asked"
@@ -154,6 +156,16 @@ def finding(check: str, target: str, raised: BaseException | None) -> Finding:
             return Finding(check=check, target=target, kind=UNKNOWN, reasons=(crash,))
 
 
+def believed(raised: BaseException | None, distrust: str) -> BaseException | None:
+    """What a check raised, or `Unknown` in the place of `Stale` where nobody vouches for the host's answers.
+
+    distrust: why; empty where somebody does.
+    """
+    if isinstance(raised, Stale) and distrust:
+        return Unknown([Reason(code=reasons.Unknown.CANARY_FAILED, detail=distrust)])
+    return raised
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """About one target: the state, every reason for it, and the checks that were not asked, with the reason."""
@@ -216,6 +228,31 @@ def _refuse_unfit(target: Target, looked: Published) -> None:
     if bare := [str(platform) for platform, image in images.items() if image and not image.diff_ids]:
         detail = f"{looked.reference} has no layers on {', '.join(bare)}"
         raise Unknown([Reason(code=reasons.Unknown.BASE_EMPTY, detail=detail)])
+
+
+def stated_versions(image: Published) -> tuple[str, ...]:
+    """The versions that an image of ours says it has, by its labels; none for one from before, or from elsewhere."""
+    ours = [one.labels for one in image.images if any(name.endswith((".tool", ".recipe")) for name in one.labels)]
+    return tuple(sorted({labels[VERSION_LABEL] for labels in ours if VERSION_LABEL in labels}))
+
+
+def refuse_backwards(scheme: Scheme, version: str, newest: Observation | None) -> None:
+    """`Unknown` where `latest` names an image of a newer version than the one that was read today, or may do so.
+
+    newest: what `latest` names, None where nobody had to look.
+    """
+    match newest:
+        case Unreachable(detail=said):
+            detail = f"`latest`, which may be of a newer version, could not be read: {said}"
+            raise Unknown([Reason(code=newest.reason, detail=detail)])
+        case Published():
+            for stated in stated_versions(newest):
+                order = compare(scheme, stated, version)
+                if order is not None and order > 0:
+                    code = reasons.Unknown.VERSION_WENT_BACKWARDS
+                    raise Unknown([Reason(code=code, detail=f"today's is {version}, `latest` is {stated}")])
+        case Missing() | None:
+            pass
 
 
 def layer_departures(observed: Published, base: Published, *, on: Iterable[Platform]) -> list[Reason]:

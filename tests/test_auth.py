@@ -314,8 +314,8 @@ LOGIN = encoded("robot", "s3cret")
 class Guarded:
     """A registry that wants a token per repository, from itself unless `realm` says otherwise; or a login.
 
-    tokens: the requests for tokens, as (scope, authorization). valid: tokens that count. token_answers: given instead
-    of tokens, one each.
+    tokens: the requests for tokens, as (scope, authorization). valid: tokens that count. denied: valid tokens that are
+    not enough. token_answers: given instead of tokens, one each.
     """
 
     def __init__(self, root: Path, *, basic: bool = False, login_needed: bool = False) -> None:
@@ -326,6 +326,7 @@ class Guarded:
         self.tokens: list[tuple[str, str]] = []
         self.token_answers: list[Answer] = []
         self.token_pause = 0.0
+        self.denied: set[str] = set()
         self.valid: dict[str, str] = {}
         self.seen: list[tuple[str, str, str | None, int]] = []
         self.bodies: list[int] = []
@@ -357,9 +358,10 @@ class Guarded:
         repository = re.match("/v2/(.+)/(?:manifests|blobs|tags)/", request.path)
         assert repository
         refused = self._refuses(repository[1], request.method, authorization)
+        denied = (authorization or "").removeprefix("Bearer ") in self.denied
         if refused and self.barrier:
             self.barrier.wait(5)
-        answer = self._challenge() if refused else honest(request)
+        answer = self._challenge() if refused else Answer(status=403) if denied else honest(request)
         with self._lock:
             self.seen.append((request.method, request.target, authorization, answer.status))
         return answer
@@ -483,6 +485,43 @@ def test_a_server_that_refuses_its_own_tokens_is_asked_twice_and_no_more(
     assert client.manifest(reference) == Trouble(Unknown.AUTH, "the login was refused")
 
 
+def test_a_token_that_is_not_enough_is_replaced_once(
+    guard: Callable[..., Guarded], connect: Callable[..., Client]
+) -> None:
+    registry = guard()
+    reference, other = registry.publish("a/b", "a/c")
+    registry.denied = {"token-1"}
+    client = connect()
+    assert isinstance(client.manifest(reference), Document)
+    assert (len(registry.tokens), registry.statuses()) == (2, [401, 403, 200])
+    registry.denied = {"token-2", "token-3"}
+    assert client.manifest(reference) == Trouble(Unknown.AUTH, "status 403")
+    assert len(registry.tokens) == 2
+    assert isinstance(client.manifest(other), Document)  # another repository has a token of its own to replace
+    assert len(registry.tokens) == 4
+
+
+def test_a_login_that_is_not_enough_is_not_sent_again(
+    guard: Callable[..., Guarded], connect: Callable[..., Client], home: Home
+) -> None:
+    registry = guard(basic=True)
+    (reference,) = registry.publish("a/b")
+    client = connect(surroundings_of(home, **{registry.address: LOGIN}))
+    assert isinstance(client.manifest(reference), Document)
+    registry.denied = {f"Basic {LOGIN}"}
+    assert client.manifest(reference) == Trouble(Unknown.AUTH, "status 403")
+    assert registry.statuses() == [401, 200, 403]
+
+
+def test_a_token_server_that_denies_once_is_asked_again(
+    guard: Callable[..., Guarded], connect: Callable[..., Client]
+) -> None:
+    registry = guard()
+    (reference,) = registry.publish("a/b")
+    registry.token_answers = [Answer(status=403)]
+    assert isinstance(connect().manifest(reference), Document)
+
+
 def test_a_token_for_reading_is_not_the_one_for_writing(
     guard: Callable[..., Guarded], connect: Callable[..., Client]
 ) -> None:
@@ -600,7 +639,7 @@ def test_one_repository_that_needs_a_login_does_not_close_the_others(
 @pytest.mark.parametrize(
     ("answer", "reason", "detail", "asked"),
     [
-        (Answer(status=403), Unknown.AUTH, "the token server: status 403", 1),
+        (Answer(status=403), Unknown.AUTH, "the token server: status 403", 2),
         (Answer(status=404), Unknown.AUTH, "the token server: status 404", 1),
         (Answer(status=400), Unknown.AUTH, "the token server: status 400", 1),
         (Answer(status=302, headers={"Location": "/elsewhere"}), Unknown.AUTH, "the token server: status 302", 1),

@@ -48,6 +48,7 @@ realms = ["auth.example"]
 missing-codes = ["NOT_FOUND"]
 second-look = 0
 connections = 3
+per-second = 7.5
 
 [limits]
 connect = 1
@@ -127,6 +128,7 @@ def test_every_setting_is_read(tmp_path):
                 missing_codes=("NOT_FOUND",),
                 second_look=0,
                 connections=3,
+                per_second=7.5,
             )
         },
         limits=Limits(connect=1, read=2, total=3),
@@ -179,6 +181,7 @@ timeout = "soon"
 [registries."http://x"]
 [registries."ghcr.io"]
 connections = 0
+per-second = 0
 plain = true
 """
     words = "lower-case words of letters and digits, joined by '.', '_', '-' and '/'"
@@ -203,7 +206,8 @@ plain = true
             "20: versions.timeout: a number, not negative, is expected",
             "21: registries: 'http://x' is not a registry: host or host:port, without scheme and path",
             '22: registries."ghcr.io".connections: at least 1',
-            "24: registries.\"ghcr.io\".plain: not a known field. Did you mean 'plain-http'?",
+            '22: registries."ghcr.io".per-second: more than 0',
+            "25: registries.\"ghcr.io\".plain: not a known field. Did you mean 'plain-http'?",
         ]
     )
 

@@ -199,6 +199,25 @@ def test_a_base_that_moved_under_every_pair_is_no_brake():
     assert len(plan(*moved, last_good={one.target: one.reference for one in moved}).builds) == 99
 
 
+VANISHED = Reason(code=reasons.Unknown.REPOSITORY_VANISHED)
+
+
+@pytest.mark.parametrize(("count", "exit_code"), [(3, Exit.UNKNOWN), (4, Exit.BRAKE)])
+def test_images_that_vanished_with_their_repository_count_on_the_brake(count, exit_code):
+    gone, last_good = vanished(count, VANISHED)
+    made = plan(*gone, record("codex-node", CHANGED), last_good=last_good)
+    assert made.exit is exit_code
+    assert actions(made) == ({"codex-node": "build"} if exit_code is Exit.UNKNOWN else {})
+
+
+def test_the_brake_refuses_also_where_nothing_is_stale():
+    gone, last_good = vanished(4, VANISHED)
+    why = "brake: 4 images that were there are gone; this looks like an accident of the registry"
+    made = plan(*gone, record("x-y", AUTH), last_good=last_good)
+    assert made.exit is Exit.BRAKE
+    assert [one.because for one in made.refusals] == [why] * 4 + ["unknown: auth"]
+
+
 def test_a_limit_of_zero_brakes_at_the_first():
     gone, last_good = vanished(1)
     assert plan(*gone, last_good=last_good, policy=Policy(vanished_at_most=0, hold={})).exit is Exit.BRAKE

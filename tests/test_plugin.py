@@ -382,6 +382,88 @@ def test_excluded_pairs_are_shown_and_never_expected(world: World) -> None:
     assert not [one for one in world.asked() if "goose" in one or "closed" in one]
 
 
+# Who vouches for what is found
+
+CANNOT_EXIST = Answer(status=451)
+
+
+def deaf_to_canaries(request: Request, honest: Handler) -> Answer | None:
+    return CANNOT_EXIST if "canary" in request.target else None
+
+
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_what_is_stale_is_unknown_where_a_canary_fails_and_what_is_fresh_stays_fresh(world: World, which: str) -> None:
+    tools = {"codex": "1.0.0", "gemini": "2.1"}
+    world.make(tools)
+    world.base("fedora")
+    world.publish_all(tools)
+    world.image("gemini", "fedora", "2.1", on={one: Picture(steps=[layer({"old": one})]) for one in BOTH})
+    at = {"before": 0, "after": 1}[which]
+    canaries = iter([index == at for index in range(2)])
+    world.misbehave = lambda request, honest: CANNOT_EXIST if "canary" in request.target and next(canaries) else None
+
+    ran = world.run()
+
+    assert (ran.code, ran.states) == (1, {"codex-fedora": "fresh", "gemini-fedora": "unknown"})
+    assert ran.codes["gemini-fedora"] == ["canary-failed"]
+    assert "gemini-fedora  unknown  canary-failed: asked for " in ran.text
+
+
+def test_where_everything_is_fresh_a_canary_that_fails_is_a_warning(world: World) -> None:
+    world.make({"codex": "1.0.0"})
+    world.base("fedora")
+    world.publish_all({"codex": "1.0.0"})
+    world.misbehave = deaf_to_canaries
+
+    ran = world.run()
+
+    assert (ran.code, ran.states) == (0, {"codex-fedora": "fresh"})
+    assert "own/tools cannot be trusted, so nothing there counts as stale: asked for " in ran.text
+
+
+def test_a_version_that_went_backwards_builds_nothing_unless_a_person_gives_it(world: World) -> None:
+    world.make({"codex": "1.0.0"})
+    world.base("fedora")
+    labels = {"org.opencontainers.image.version": "2.0.0", "imagewright.tool": "codex"}
+    world.image("codex", "fedora", "2.0.0", labels=labels)
+
+    ran, given = world.run(), world.run("--tool-version=codex=1.0.0")
+
+    assert ran.codes == {"codex-fedora": ["version-went-backwards"]}
+    assert "version-went-backwards: today's is 1.0.0, `latest` is 2.0.0" in ran.text
+    assert given.codes == {"codex-fedora": ["image-missing"]}
+
+    world.image(
+        "codex", "fedora", "1.0.0", tags=["{version}"], labels=labels | {"org.opencontainers.image.version": "1.0.0"}
+    )
+    ran, given = world.run(), world.run("--tool-version=codex=1.0.0")
+
+    assert ran.codes == {"codex-fedora": ["version-went-backwards"]}
+    assert given.codes == {"codex-fedora": ["latest-behind"]}
+
+
+def test_a_repository_that_was_full_has_vanished_and_that_counts_on_the_brake(world: World) -> None:
+    tools = {f"t{at}": "1.0" for at in range(4)}
+    world.make(tools)
+    world.base("fedora")
+    world.publish_all(tools)
+    assert world.run().code == 0
+    shutil.rmtree(world.root / "registry" / "own+tools")
+
+    ran = world.run()
+
+    assert set(map(tuple, ran.codes.values())) == {("repository-vanished",)}
+    planned = subprocess.run(
+        [sys.executable, "-c", "from imagewright.cli import run; run()", "plan"],
+        cwd=world.project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert planned.returncode == 30, planned.stderr
+    assert "brake: 4 images that were there are gone" in planned.stdout
+
+
 # What is selected
 
 
@@ -400,22 +482,23 @@ def family(world: World) -> World:
 
 ALL = ("codex-fedora", "codex-minimal", "gemini-fedora", "gemini-minimal")
 SELECTIONS: dict[str, tuple[list[str], tuple[str, ...], tuple[str, ...], str, int, list[str]]] = {
-    # arguments, expected, partial, selection, requests (canaries aside), versions read.
-    # A pair costs 6 requests: two tags, two manifests, two configurations; a base 5; the list of bases 1.
-    "all": ([], ALL, (), "all", 35, ["codex", "gemini"]),
-    "tool": (["--tool", "codex"], ALL[:2], (), "--tool codex", 23, ["codex"]),
-    "base": (["--base", "fedora"], ALL[::2], (), "--base fedora", 18, ["codex", "gemini"]),
+    # arguments, expected, partial, selection, requests (for what cannot exist aside), versions read.
+    # A pair costs 6 requests: two tags, two manifests, two configurations; a base 5, and one of them 1 more at the end;
+    # the list of bases 1.
+    "all": ([], ALL, (), "all", 36, ["codex", "gemini"]),
+    "tool": (["--tool", "codex"], ALL[:2], (), "--tool codex", 24, ["codex"]),
+    "base": (["--base", "fedora"], ALL[::2], (), "--base fedora", 19, ["codex", "gemini"]),
     "tool and base": (
-        ["--tool", "codex", "--base", "fedora"], ALL[:1], (), "--tool codex --base fedora", 12, ["codex"],
+        ["--tool", "codex", "--base", "fedora"], ALL[:1], (), "--tool codex --base fedora", 13, ["codex"],
     ),
-    "keyword": (["-k", "codex-fedora"], ALL[:1], (), "-k 'codex-fedora'", 12, ["codex"]),
-    "marker": (["-m", "pair(tool='codex')"], ALL[:2], (), "-m 'pair(tool='codex')'", 23, ["codex"]),
+    "keyword": (["-k", "codex-fedora"], ALL[:1], (), "-k 'codex-fedora'", 13, ["codex"]),
+    "marker": (["-m", "pair(tool='codex')"], ALL[:2], (), "-m 'pair(tool='codex')'", 24, ["codex"]),
     "deselected": (
         ["checks/", "--deselect", "checks/test_latest.py::test_latest[codex-fedora]"],
-        ALL[1:], ALL[:1], "3 of 4", 35, ["codex", "gemini"],
+        ALL[1:], ALL[:1], "3 of 4", 36, ["codex", "gemini"],
     ),
-    "one file": (["checks/test_exists.py"], (), ALL, "0 of 4", 35, ["codex", "gemini"]),
-    "one item": (["checks/test_exists.py::test_exists[codex-fedora]"], (), ALL[:1], "0 of 4", 12, ["codex"]),
+    "one file": (["checks/test_exists.py"], (), ALL, "0 of 4", 36, ["codex", "gemini"]),
+    "one item": (["checks/test_exists.py::test_exists[codex-fedora]"], (), ALL[:1], "0 of 4", 13, ["codex"]),
 }  # fmt: skip
 
 
@@ -638,7 +721,7 @@ def test_as_many_workers_as_help_are_none(family: World) -> None:
 
     assert ran.code == 0
     assert "created: " not in ran.text
-    assert len(family.asked()) == 35
+    assert len(family.asked()) == 36
 
 
 DIES = """

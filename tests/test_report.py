@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,18 @@ from imagewright.documents import OCI_INDEX
 from imagewright.errors import BadReport, Exit
 from imagewright.names import Platform, digest_of, make_repository
 from imagewright.report import Evidence, Record, Report, assemble, dump, parse
-from imagewright.snapshot import BaseSeen, Image, Missing, Pointer, Published, Reading, Snapshot, TargetSeen
+from imagewright.snapshot import (
+    BaseSeen,
+    CanariesSeen,
+    HostSeen,
+    Image,
+    Missing,
+    Pointer,
+    Published,
+    Reading,
+    Snapshot,
+    TargetSeen,
+)
 from imagewright.verdict import Finding, Reason, State
 
 OWN = make_repository("ghcr.io", "own/tools")
@@ -417,10 +429,61 @@ def test_bases_that_could_not_be_listed_are_one_record():
     assert parse(encoded(document(made)), "report.json") == made
 
 
+DOWN = HostSeen(host="ghcr.io", asked=9, unanswered=7, reason=reasons.Unknown.REGISTRY_UNAVAILABLE, detail="status 503")
+TRUSTED = CanariesSeen(repository=OWN, failed="")
+LOST = CanariesSeen(repository=OWN, failed="it has lost x, which it had a moment ago")
+BASES_LOST = CanariesSeen(repository=BASES, failed="asked for y: status 500")
+CAN_NOT = Reason(code=reasons.Unknown.REGISTRY_UNAVAILABLE, detail="status 503")
+DISTRUST = Reason(code=reasons.Unknown.CANARY_FAILED, detail="it has lost x")
+LOOK_LATER = "ghcr.io left 7 of 9 questions open, registry-unavailable: status 503{}. {}"
+
+
+def found(target, *why):
+    rest = right(target, *CHECKS[1:])
+    if not why:
+        return right(target, *CHECKS)
+    return [Finding(check=CHECKS[0], target=target, kind="unknown", reasons=why), *rest]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "canaries", "why", "warnings"),
+    [
+        ((DOWN,), (TRUSTED,), (CAN_NOT,), [LOOK_LATER.format("; unknown for that: codex-fedora", "Look again later.")]),
+        ((DOWN,), (TRUSTED,), (), [LOOK_LATER.format("", "Look again later.")]),
+        ((replace(DOWN, retry_after=61),), (), (), [LOOK_LATER.format("", "Look again in 2 min.")]),
+        (
+            (replace(DOWN, host="quay.io"),),
+            (),
+            (CAN_NOT,),
+            ["quay.io" + LOOK_LATER.format("", "Look again later.").removeprefix("ghcr.io")],
+        ),
+        (
+            (),
+            (LOST, BASES_LOST),
+            (DISTRUST,),
+            [
+                f"{OWN} cannot be trusted, so nothing there counts as stale: it has lost x, which it had a moment ago",
+                f"{BASES} cannot be trusted, so nothing there counts as stale: asked for y: status 500",
+            ],
+        ),
+        (
+            (),
+            (LOST,),
+            (),
+            [f"{OWN} cannot be trusted, so nothing there counts as stale: it has lost x, which it had a moment ago"],
+        ),
+        ((), (LOST,), (CAN_NOT,), []),
+        ((), (TRUSTED,), (DISTRUST,), []),
+    ],
+)
+def test_a_host_that_leaves_questions_open_is_told_in_a_line(hosts, canaries, why, warnings):
+    run = evidence(findings={"codex-fedora": found("codex-fedora", *why)})
+    made = assemble(replace(run, seen=replace(run.seen, hosts=hosts, canaries=canaries)))
+    assert list(made.warnings) == ["slow", *warnings, "codex-fedora: odd"]
+
+
 def test_a_base_that_is_not_there_has_no_digest():
     gone = BaseSeen(name="old", observation=Missing(reference=BASES.tagged("old-latest"), code="MANIFEST_UNKNOWN"))
-    snapshot = Snapshot(
-        catalogue="", taken="", base_names=("old",), readings=(), bases=(gone,), targets=(), warnings=()
-    )
+    snapshot = Snapshot(catalogue="", taken="", base_names=("old",), readings=(), bases=(gone,), targets=())
     (made,) = assemble(evidence(seen=snapshot)).bases
     assert made == {"base": "old", "reference": "ghcr.io/own/bases:old-latest", "digest": None, "platforms": []}

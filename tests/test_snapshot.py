@@ -13,8 +13,10 @@ from imagewright.reasons import Unknown
 from imagewright.snapshot import (
     Attestation,
     BaseSeen,
+    CanariesSeen,
     Difference,
     Gone,
+    HostSeen,
     Image,
     Missing,
     Pointer,
@@ -203,7 +205,18 @@ snapshots = st.builds(
     catalogue=texts,
     taken=texts,
     base_names=tuples(texts),
-    warnings=tuples(texts),
+    hosts=tuples(
+        st.builds(
+            HostSeen,
+            host=texts,
+            asked=st.integers(0, 9),
+            unanswered=st.integers(0, 9),
+            reason=unknowns,
+            detail=texts,
+            retry_after=st.none() | st.integers(0, 99).map(float),
+        )
+    ),
+    canaries=tuples(st.builds(CanariesSeen, repository=references.map(lambda one: one.repository), failed=texts)),
     readings=tuples(
         st.one_of(
             st.builds(Reading, tool=texts, version=version, reason=reason, detail=texts, via=via, seconds=seconds)
@@ -220,6 +233,7 @@ snapshots = st.builds(
             version=st.none() | texts,
             observation=st.none() | whole | missing | unreachable,
             latest=st.none() | pointers | missing | unreachable,
+            newest=st.none() | whole | missing | unreachable,
             listed_before=st.none() | st.booleans(),
         )
     ),

@@ -24,8 +24,8 @@ TOOLS, BASES = [f"t{at}" for at in range(7)], [f"b{at}" for at in range(8)]
 PLATFORMS = ("linux/amd64", "linux/arm64")
 ROUND_TRIP = 0.03
 A_PAIR = 1 + 2 * len(PLATFORMS)
-ALSO = 2
-"""A page of tags and a canary."""
+ALSO = 4
+"""A page of tags, and what is asked to see whether the registry can be trusted: once before, twice after."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -22,6 +23,7 @@ from imagewright.registry.client import Client
 from imagewright.settings import BasesSettings, HostSettings, Limits, Settings, Surroundings, VersionsSettings
 from imagewright.snapshot import (
     BaseSeen,
+    CanariesSeen,
     Gone,
     Missing,
     Pointer,
@@ -99,6 +101,9 @@ class Ask:
     connections: int = 32
     second_look: float | None = None
     login: bool = False
+    via: Literal["host", "image", "given"] = "host"
+    last_good: Mapping[str, str] = field(default_factory=dict)
+    bases_at: World | None = None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -106,7 +111,7 @@ class Ask:
         settings = Settings(
             repository=Repository(host, TOOLS),
             bases=BasesSettings(
-                repository=Repository(host, BASES),
+                repository=Repository((self.bases_at or self.world).address, BASES),
                 discover=self.discover,
                 names=tuple(self.bases),
                 exclude=tuple(self.exclude),
@@ -133,10 +138,11 @@ class Ask:
             wait=self.wait,
             now="2026-01-01T00:00:00Z",
             nonce="n0nce",
+            last_good=self.last_good,
         )
         readings = Readings(
             [
-                Reading(tool=name, version=version, reason=None if version else Unknown.VERSION_FAILED)
+                Reading(tool=name, version=version, reason=None if version else Unknown.VERSION_FAILED, via=self.via)
                 for name, version in self.versions.items()
             ],
             VersionsSettings(),
@@ -254,19 +260,23 @@ def test_a_survey_asks_for_each_document_once(world: World) -> None:
             world.pair(tool, base)
     seen = Ask(world=world, versions=dict.fromkeys(tools, "1.0"), bases=bases).look()
     assert all(isinstance(one.observation, Published) for one in (*seen.targets, *seen.bases))
-    pairs, platforms, canaries = 9, 2, 1
+    pairs, platforms, canaries = 9, 2, 3
     assert len(world.asked) == (1 + 2 * platforms) * (pairs + len(bases)) + pairs + canaries
     assert set(Counter(world.asked).values()) == {1}
-    assert [one for one in world.asked if "canary" in one] == [f"{TOOLS}/manifests/imagewright-canary-n0nce"]
+    assert [one for one in world.asked if "canary" in one] == [
+        f"{TOOLS}/manifests/imagewright-canary-n0nce",
+        f"{TOOLS}/manifests/imagewright-canary-n0nce-2",
+    ]
+    assert seen.canaries == (CanariesSeen(repository=Repository(world.address, TOOLS), failed=""),)
     assert not world.asked_for(f"{TOOLS}/tags")
 
 
-def test_a_missing_target_costs_a_second_look_a_list_and_two_canaries_more(whole: World) -> None:
+def test_a_missing_target_costs_a_second_look_a_list_and_a_look_at_what_latest_names(whole: World) -> None:
     seen = Ask(world=whole, versions={"codex": "2.0"}).only()
     missing = f"{TOOLS}/manifests/codex-fedora-2.0"
     assert isinstance(seen.observation, Missing)
     assert Counter(whole.asked)[missing] == 2
-    assert len(whole.asked) == 5 + 2 + 1 + 3  # the base, two looks, the list, canaries
+    assert len(whole.asked) == 5 + 2 + 1 + 5 + 3  # the base, two looks, the list, latest, canaries
     assert len(whole.asked_for(f"{TOOLS}/manifests/imagewright-canary-n0nce")) == 2
     assert len(whole.asked_for(f"{BASES}/manifests/sha256:")) == 2 + 1
     assert whole.asked.index(missing) < whole.asked.index(f"{TOOLS}/tags/list?n=1000")
@@ -453,10 +463,8 @@ def test_a_registry_that_has_lost_everything_is_not_believed(whole: World) -> No
         return error("MANIFEST_UNKNOWN") if second_look and "/manifests/" in path else None
 
     whole.fault = forgets
-    found = Ask(world=whole, versions={"codex": "2.0"}).only().observation
-    assert reason(found) is Unknown.CANARY_FAILED
-    assert isinstance(found, Unreachable)
-    assert found.detail.endswith(", which it had a moment ago")
+    seen = Ask(world=whole, versions={"codex": "2.0"}).look()
+    assert seen.distrust(Repository(whole.address, TOOLS)).endswith(", which it had a moment ago")
 
 
 def test_canaries_are_asked_for_last(whole: World) -> None:
@@ -477,20 +485,103 @@ def test_a_registry_that_has_every_tag_is_not_believed(whole: World) -> None:
         return anything if "canary" in path else None
 
     whole.fault = has_all_but_one
-    found = Ask(world=whole, versions={"codex": "2.0"}).only().observation
-    assert reason(found) is Unknown.CANARY_FAILED
-    assert isinstance(found, Unreachable)
-    assert found.detail == f"it has {whole.address}/{TOOLS}:imagewright-canary-n0nce, which cannot exist"
+    seen = Ask(world=whole, versions={"codex": "2.0"}).look()
+    why = f"it has {whole.address}/{TOOLS}:imagewright-canary-n0nce, which cannot exist"
+    assert seen.distrust(Repository(whole.address, TOOLS)) == why
 
 
-def test_a_hole_is_not_believed_either_where_a_canary_fails(whole: World) -> None:
-    honest = Ask(world=whole, versions={"codex": "1.0"}).only().observation
-    assert isinstance(honest, Published)
-    lost = honest.images[0].digest
-    whole.fault = lambda path: (
-        error("MANIFEST_UNKNOWN") if path.endswith(lost) else Answer(status=451) if "canary" in path else None
-    )
-    assert reason(Ask(world=whole, versions={"codex": "1.0"}).only().observation) is Unknown.CANARY_FAILED
+@pytest.mark.parametrize("which", ["canary-n0nce", "canary-n0nce-2", "manifests/sha256:"])
+def test_each_canary_can_fail_alone(whole: World, which: str) -> None:
+    neighbour = Ask(world=whole, versions={"codex": "1.0"}).look().bases[0].observation
+    assert isinstance(neighbour, Published)
+    end = which if "canary" in which else f"{which}{neighbour.digest.removeprefix('sha256:')}"
+    whole.fault = lambda path: Answer(status=451) if path.endswith(end) else None
+    seen = Ask(world=whole, versions={"codex": "1.0"}).look()
+    assert seen.distrust(Repository(whole.address, TOOLS)).endswith(": status 451")
+    assert isinstance(seen.targets[0].observation, Published)
+
+
+def test_a_host_with_nothing_but_bases_has_canaries_of_its_own(whole: World, tmp_path: Path) -> None:
+    other = World(tmp_path / "other")
+    with other.server:
+        other.base("fedora")
+        asked = Ask(world=whole, versions={"codex": "1.0"}, bases_at=other)
+        bases = Repository(other.address, BASES)
+        assert [one.repository for one in asked.look().canaries] == [Repository(whole.address, TOOLS), bases]
+        other.fault = lambda path: Answer(status=451) if "canary" in path else None
+        seen = asked.look()
+    assert seen.distrust(bases) == f"asked for {bases}:imagewright-canary-n0nce: status 451"
+    assert not seen.distrust(Repository(whole.address, TOOLS))
+
+
+def test_a_repository_is_not_distrusted_for_another_one_of_its_host() -> None:
+    one, other, third = (Repository("ghcr.io", name) for name in ("own/tools", "own/images", "own/bases"))
+    canaries = (CanariesSeen(repository=one, failed=""), CanariesSeen(repository=other, failed="denied"))
+    seen = Snapshot(catalogue="", taken="", base_names=(), readings=(), bases=(), targets=(), canaries=canaries)
+    assert [seen.distrust(repository) for repository in (one, other, third)] == ["", "denied", "denied"]
+    assert seen.distrust(Repository("quay.io", "own/tools")) == ""
+
+
+# Whether `latest` is absent, and whether it is newer.
+
+
+def test_an_absent_latest_is_asked_for_twice_and_not_believed_where_it_is_listed(world: World) -> None:
+    world.base("fedora")
+    world.pair("codex", "fedora")
+    world.fault = lambda path: error("MANIFEST_UNKNOWN") if path.endswith("codex-fedora-latest") else None
+    target = Ask(world=world, versions={"codex": "1.0"}).only()
+    assert isinstance(target.observation, Published)
+    assert isinstance(target.latest, Unreachable)
+    assert target.latest.reason is Unknown.LISTED_BUT_MISSING
+    assert len(world.asked_for(f"{TOOLS}/manifests/codex-fedora-latest")) == 2
+
+
+def test_a_latest_that_appears_at_the_second_look_was_never_absent(whole: World) -> None:
+    faults = iter([error("MANIFEST_UNKNOWN")])
+    whole.fault = lambda path: next(faults, None) if path.endswith("codex-fedora-latest") else None
+    assert isinstance(Ask(world=whole, versions={"codex": "1.0"}).only().latest, Pointer)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("via", ["host", "image", "given"])
+def test_what_latest_names_instead_is_looked_at_unless_the_version_was_given(
+    whole: World, there: bool, via: Literal["host", "image", "given"]
+) -> None:
+    if there:
+        whole.pair("codex", "fedora", "0.9", latest=False)
+    latest = Repository(whole.address, TOOLS).tagged(Tag("codex-fedora-latest"))
+    newest = Ask(world=whole, versions={"codex": "0.9"}, via=via).only().newest
+    if via == "given":
+        assert newest is None
+    else:
+        assert isinstance(newest, Published)
+        assert newest.reference == latest
+
+
+def test_what_latest_names_is_not_looked_at_where_it_is_this_image(whole: World) -> None:
+    assert Ask(world=whole, versions={"codex": "1.0"}).only().newest is None
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "before", "expected"),
+    [
+        (True, "own/tools:codex-fedora-1.0", Unknown.REPOSITORY_VANISHED),
+        (False, "own/tools:codex-fedora-1.0", Unknown.REPOSITORY_VANISHED),
+        (True, "own/tools-of-old:codex-fedora-1.0", None),
+        (False, "own/tools-of-old:codex-fedora-1.0", Unknown.REPOSITORY_UNKNOWN),
+    ],
+)
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_repository_that_had_images_has_vanished(
+    world: World, bootstrap: bool, before: str, empty: bool, expected: Unknown | None
+) -> None:
+    world.base("fedora")
+    if empty:
+        answers = {f"{TOOLS}/tags": Answer(status=200, body=b'{"tags": []}'), TOOLS: error("MANIFEST_UNKNOWN")}
+        world.fault = lambda path: next((one for start, one in answers.items() if path.startswith(start)), None)
+    last_good = {"codex-fedora": f"{world.address}/{before}"}
+    found = Ask(world=world, versions={"codex": "1.0"}, bootstrap=bootstrap, last_good=last_good).only().observation
+    assert isinstance(found, Missing) if expected is None else reason(found) is expected
 
 
 def test_a_base_that_is_missing_does_not_hide_its_targets(whole: World) -> None:

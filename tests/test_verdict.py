@@ -22,6 +22,7 @@ from imagewright.verdict import (
     Unknown,
     Verdict,
     base_label_departure,
+    believed,
     config_departures,
     finding,
     judge,
@@ -29,6 +30,8 @@ from imagewright.verdict import (
     own_labels,
     readable_base,
     recipe_departures,
+    refuse_backwards,
+    stated_versions,
 )
 
 AMD, ARM, RISC = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("linux", "riscv64")
@@ -318,6 +321,79 @@ def test_a_base_that_cannot_be_compared_with_makes_its_pairs_unknown(members, ba
 )
 def test_an_image_departs_from_its_base_on_the_platforms_where_it_does(mine, base, expected):
     assert layer_departures(mine, base, on=(AMD, ARM)) == expected
+
+
+@pytest.mark.parametrize(
+    ("raised", "distrust", "expected"),
+    [
+        (Stale([BEHIND]), "it lost x", "unknown: canary-failed: it lost x"),
+        (Stale([BEHIND]), "", "stale: latest-behind: `latest` does not name the current version's digest."),
+        (Unknown([LATE]), "it lost x", "unknown: timeout: silence"),
+        (NotAsked("no label"), "it lost x", "not-asked: no label"),
+        (None, "it lost x", None),
+    ],
+)
+def test_what_is_wrong_does_not_count_where_nobody_vouches_for_the_registry(raised, distrust, expected):
+    found = believed(raised, distrust)
+    assert (f"{found.kind}: {found}" if found else None) == expected
+
+
+OURS = "org.opencontainers.image.version"
+
+
+def latest_with(*labels):
+    platforms = (AMD, ARM)
+    return published(*(image("a", on, labels=one) for on, one in zip(platforms, labels, strict=False)))
+
+
+@pytest.mark.parametrize(
+    ("newest", "versions"),
+    [
+        (latest_with({OURS: "1.0", "imagewright.tool": "codex"}), ("1.0",)),
+        (latest_with({OURS: "1.0", "x.recipe": "1:copy:y"}, {OURS: "2.0", "x.tool": "codex"}), ("1.0", "2.0")),
+        (latest_with({OURS: "1.0", "x.recipe": "y"}, {OURS: "1.0", "x.recipe": "y"}), ("1.0",)),
+        (latest_with({OURS: "42"}), ()),
+        (latest_with({"imagewright.tool": "codex"}), ()),
+        (latest_with({OURS: "42"}, {OURS: "1.0", "x.tool": "codex"}), ("1.0",)),
+    ],
+)
+def test_an_image_of_ours_states_its_version(newest, versions):
+    assert stated_versions(newest) == versions
+
+
+@pytest.mark.parametrize(
+    ("scheme", "today", "latest", "backwards"),
+    [
+        ("semver", "1.9.0", "1.10.0", True),
+        ("semver", "1.10.0", "1.9.0", False),
+        ("semver", "1.10.0", "1.10.0", False),
+        ("semver", "1.0.0-rc.1", "1.0.0", True),
+        ("semver", "nightly-7", "1.0.0", False),
+        ("opaque", "a1", "b2", False),
+        ("pep440", "1.0.dev1", "1.0", True),
+        ("calver", "2026.1", "2026.11", True),
+    ],
+)
+def test_a_version_older_than_what_latest_names_is_no_version_to_build(scheme, today, latest, backwards):
+    newest = latest_with({OURS: latest, "imagewright.tool": "codex"})
+    if not backwards:
+        refuse_backwards(scheme, today, newest)
+        return
+    found = raised(Unknown, refuse_backwards, scheme, today, newest)
+    detail = f"today's is {today}, `latest` is {latest}"
+    assert found.reasons == (Reason(code=reasons.Unknown.VERSION_WENT_BACKWARDS, detail=detail),)
+
+
+def test_where_latest_cannot_be_read_nobody_knows_whether_it_is_newer():
+    unread = Unreachable(reference=REFERENCE, reason=reasons.Unknown.TLS, detail="no")
+    found = raised(Unknown, refuse_backwards, "semver", "1.0.0", unread)
+    detail = "`latest`, which may be of a newer version, could not be read: no"
+    assert found.reasons == (Reason(code=reasons.Unknown.TLS, detail=detail),)
+
+
+@pytest.mark.parametrize("newest", [None, Missing(reference=REFERENCE, code="MANIFEST_UNKNOWN")])
+def test_where_there_is_no_latest_nothing_is_newer(newest):
+    refuse_backwards("semver", "1.0.0", newest)
 
 
 def test_a_squashed_image_names_its_base_in_a_label():

@@ -1,8 +1,11 @@
 """The embedded registry as a server: listens, answers on a thread per connection, stops completely."""
 
 import contextlib
+import os
 import socket
 import socketserver
+import ssl
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +23,7 @@ Handler = Callable[[Request], Answer]
 Middleware = Callable[[Request, Handler], Answer]
 """Stands between a request and its answer: `middleware(request, honest)` returns `honest(request)`, or something else.
 
-A `ConnectionError` raised by it ends the connection without an answer.
+A `ConnectionError` raised by it, or by a body of its making, ends the connection: a `ConnectionResetError` with a reset.
 """
 
 _IDLE = 300.0
@@ -42,7 +45,8 @@ class Server:
     One server per folder: others may write into its layouts, but two that push at the same moment can lose a tag.
 
     root: made if absent. port: 0 takes a free one. on_request: told of each request just before its answer is sent,
-    from the connection's thread. middleware: may answer instead. `Failed` if the address cannot be had.
+    from the connection's thread. middleware: may answer instead. tls: for HTTPS instead of HTTP. `Failed` if the address
+    cannot be had.
     """
 
     def __init__(
@@ -53,11 +57,12 @@ class Server:
         host: str = "127.0.0.1",
         on_request: Callable[[Seen], object] | None = None,
         middleware: Middleware | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         honest = Api(Store(root)).answer
         answer = honest if middleware is None else lambda request: middleware(request, honest)
         try:
-            self._listener = _Listener((host, port), answer, on_request)
+            self._listener = _Listener((host, port), answer, on_request, tls)
         except OSError as error:
             raise Failed(
                 f"cannot listen on {host}:{port}: {error.strerror}",
@@ -104,16 +109,25 @@ class _Listener(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], answer: Handler, on_request: Callable[[Seen], object] | None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        answer: Handler,
+        on_request: Callable[[Seen], object] | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.answer = answer
         self.on_request = on_request
+        self._tls = tls
         self._connections: dict[socket.socket, threading.Thread] = {}
         super().__init__(address, _Connection)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         """As the parent's, but remembers the connection and its thread, so that both can be ended."""
         connection = cast("socket.socket", request)
+        if self._tls:  # the handshake is the thread's, at its first read: a silent client must not hold up the others
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=self.process_request_thread, args=(connection, client_address), daemon=True)
         self._connections[connection] = thread
         thread.start()
@@ -140,9 +154,12 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Requests of one connection until either side ends it."""
-        with contextlib.suppress(ConnectionError, TimeoutError):  # the client went away, or has fallen asleep
-            while self._exchange():
-                pass
+        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):  # the client is gone, asleep or wary
+            try:
+                while self._exchange():
+                    pass
+            except ConnectionResetError:
+                _reset(self.connection)
 
     def _exchange(self) -> bool:
         """One request and its answer; whether another may follow."""
@@ -175,3 +192,9 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _continue(self) -> None:
         self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _reset(connection: socket.socket) -> None:
+    """Ends a connection with a reset: lingering for no time at all means that, and only at once."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())

@@ -154,12 +154,14 @@ class Slice:
 class Answer:
     """What is sent back. A `Content-Length` in `headers` is kept as it is (HEAD, or a lie).
 
-    body: an iterator is sent piece by piece, and the connection ends with it.
+    body: an iterator is sent piece by piece, and the connection ends with it. bare: an iterator is sent without the
+    head of an answer before it.
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Slice | Iterator[bytes] = b""
+    bare: bool = False
 
 
 def json_answer(status: int, document: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -218,7 +220,7 @@ def send(connection: socket.socket, answer: Answer, *, head_only: bool, keep_ali
         headers["Connection"] = "close"
     lines = [f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
+    head = b"" if answer.bare else "\r\n".join((*lines, "\r\n")).encode("latin-1")
     _send_all(connection, head, b"" if head_only or bodiless else body)
     return keep_alive
 

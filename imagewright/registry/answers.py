@@ -5,6 +5,7 @@ or HTML 404 came from something else on the way.
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -129,8 +130,23 @@ def _verified(answer: Answer, asked: Digest | None) -> Document | Trouble:
     computed = digest_of(answer.body, digest_algorithm(asked or header or Digest("sha256:")))
     for expected, who in ((asked, "asked for"), (header, "stated in the answer")):
         if expected and digest_of(answer.body, digest_algorithm(expected)) != expected:
-            return Trouble(Unknown.INTEGRITY, f"the bytes have digest {computed}, {who} was {expected}")
+            wrong = f"the bytes have digest {computed}, {who} was {expected}"
+            return Trouble(Unknown.INTEGRITY, wrong) if _reads_as_json(answer.body) else _NO_DOCUMENT
+    if not (asked or header) and not _reads_as_json(answer.body):
+        return _NO_DOCUMENT
     return Document(body=answer.body, media_type=media_type, digest=computed)
+
+
+_NO_DOCUMENT = Trouble(Unknown.GARBAGE, "cut short, or no JSON document at all")
+
+
+def _reads_as_json(body: bytes) -> bool:
+    """Whether these are the bytes of some document, whole: what a proxy says, or half an answer, seldom are."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _not_found(answer: Answer, missing_codes: Collection[str]) -> Absent | Trouble:

@@ -176,11 +176,15 @@ def _member(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 class _Scope:
-    """What is known of one repository and right. asked: how often its authorization was made, or tried to be."""
+    """What is known of one repository and right. asked: how often its authorization was made, or tried to be.
+
+    denied: whether a token was replaced already because it was not enough.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.asked = 0
+        self.denied = False
         self.authorization: str | None = None
         self.trouble: Trouble | None = None
 
@@ -219,6 +223,21 @@ class Tokens:
         if challenge is None:
             return Trouble(Unknown.AUTH, "status 401 without a challenge that we know")
         self._challenge = challenge
+        return self._authorize(challenge, repository, actions, refused, deadline)
+
+    def another(self, repository: str, actions: str, refused: str, deadline: float) -> str | Trouble | None:
+        """A new token in the place of one that was met with 403, once for each repository and right; None after that.
+
+        ghcr.io's tokens are refused now and then and the next one is taken; what is denied for good stays denied.
+        """
+        challenge = self._challenge
+        if challenge is None or challenge.scheme != "bearer":
+            return None
+        with self._lock:
+            scope = self._scopes.setdefault((repository, actions), _Scope())
+            if scope.denied and scope.authorization == refused:
+                return None
+            scope.denied = True
         return self._authorize(challenge, repository, actions, refused, deadline)
 
     def _authorize(
@@ -263,7 +282,10 @@ class Tokens:
         if service := challenge.parameters.get("service"):
             query = {"service": service, **query}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        answer = self._fetch(url, {"Authorization": f"Basic {secret}"} if secret else {}, deadline)
+        headers = {"Authorization": f"Basic {secret}"} if secret else {}
+        answer = self._fetch(url, headers, deadline)
+        if isinstance(answer, Answer) and answer.status == 403:
+            answer = self._fetch(url, headers, deadline)  # as in `another`
         if isinstance(answer, Trouble):
             return answer
         if answer.status != 200:

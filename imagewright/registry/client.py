@@ -4,12 +4,14 @@ oras does the talking, through one overridden method; everything it leaves open 
 token per repository, digests, typed answers. `tests/test_oras_contract.py` holds the quirks that this stands on.
 """
 
+import math
 import os
 import random
 import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -59,12 +61,14 @@ from imagewright.registry.transport import (
     without_authorization,
 )
 from imagewright.settings import Settings, Surroundings
+from imagewright.snapshot import HostSeen
 
 _MAX_PAGES = 1_000
 _MAX_TAGS = 1_000_000
 _BREAKER_IN_A_ROW = 5
 _BREAKER_COUNT = 20
 _BREAKER_SHARE = 0.05
+_BURST = 500
 _SAFE = frozenset({"GET", "HEAD"})
 _RETRY_AFTER_AT_MOST = 30.0
 _REPOSITORY_PATH = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
@@ -100,9 +104,20 @@ class _Asking:
 
 
 class Registry(oras.provider.Registry):  # type: ignore[misc]
-    """One registry host. host: as in references. Every request of oras passes `do_request`."""
+    """One registry host. host: as in references. Every request of oras passes `do_request`.
 
-    def __init__(self, host: str, settings: Settings, surroundings: Surroundings, credentials: Credentials) -> None:
+    until: when, on the monotonic clock, nothing is asked any more.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        settings: Settings,
+        surroundings: Surroundings,
+        credentials: Credentials,
+        until: float = math.inf,
+    ) -> None:
+        self._name = host
         self._host = "registry-1.docker.io" if host == DOCKER_HUB else host
         self._settings = settings.host(host)
         self._limits = settings.limits
@@ -115,6 +130,11 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         self._credentials = credentials
         self._tokens = Tokens(self._host, self._settings, credentials, self._fetch_token)
         self._breaker = _Breaker()
+        self._noted = threading.Lock()
+        self._questions = 0
+        self._troubles: list[Trouble] = []
+        self._pace = None if is_loopback(host) else Pace(self._settings.per_second)
+        self._until = until
 
     def do_request(  # noqa: PLR0917 - as oras calls it
         self,
@@ -137,11 +157,14 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         if _origin(url) != (self.prefix, self._host):
             raise Interrupted(Trouble(Unknown.REDIRECT, f"{shown(url)} is not on {self._host}"))
         asking = _Asking(method=method, url=url, headers=dict(headers or {}), data=data, json=json)
-        arrival = Arrival(limit, time.monotonic() + (seconds or self._limits.total), into)
+        self._await_turn()
+        arrival = Arrival(limit, min(time.monotonic() + (seconds or self._limits.total), self._until), into)
         attempt = 0
         while True:
             if self._breaker.is_open:
                 raise Interrupted(Trouble(Unknown.HOST_DOWN, f"{self._host} failed too often"))
+            if time.monotonic() > self._until:
+                raise Interrupted(_RUN_IS_OVER)
             try:
                 response = self._authorized(asking, arrival)
                 trouble = _worth_retrying(response)
@@ -151,7 +174,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                 self._breaker.succeeded()
                 return response
             assert trouble is not None
-            pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             attempt += 1
             if (
                 method not in _SAFE
@@ -163,32 +186,38 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                 if response is not None:
                     return response
                 raise Interrupted(trouble)
-            time.sleep(pause)
+            self._breaker.pause(pause)
+
+    def _await_turn(self) -> None:
+        """Waits until the host may be asked again, as far as there is time."""
+        if self._pace and (pause := self._pace.wait(time.monotonic())):
+            time.sleep(max(min(pause, self._until - time.monotonic()), 0))
 
     def _authorized(self, asking: _Asking, arrival: Arrival) -> requests.Response:
         """One request, with the authorization that its repository needs."""
         matched = _REPOSITORY_PATH.search(urlsplit(asking.url).path)
         repository = matched[1] if matched else ""
         actions = "pull" if asking.method in _SAFE else "pull,push"
-        authorization = self._tokens.known(repository, actions, arrival.deadline) if repository else None
+        if not repository:
+            return self._sent(asking, arrival, None)
+        authorization = self._tokens.known(repository, actions, arrival.deadline)
         response = self._sent(asking, arrival, authorization)
-        if response.status_code != 401 or not repository:
-            return response
-        renewed = self._tokens.renew(
-            response.headers.get("WWW-Authenticate", ""),
-            repository,
-            actions,
-            authorization if isinstance(authorization, str) else None,
-            arrival.deadline,
-        )
-        if hasattr(asking.data, "seek"):
-            asking.data.seek(0)  # the refused request has read it
-        return self._sent(asking, arrival, renewed)
+        if response.status_code == 401:
+            challenge = response.headers.get("WWW-Authenticate", "")
+            sent = authorization if isinstance(authorization, str) else None
+            authorization = self._tokens.renew(challenge, repository, actions, sent, arrival.deadline)
+            response = self._sent(asking, arrival, authorization)
+        if response.status_code == 403 and isinstance(authorization, str):
+            another = self._tokens.another(repository, actions, authorization, arrival.deadline)
+            response = self._sent(asking, arrival, another) if another else response
+        return response
 
     def _sent(self, asking: _Asking, arrival: Arrival, authorization: str | Trouble | None) -> requests.Response:
         """One request, redirects followed by hand, its body read."""
         if isinstance(authorization, Trouble):
             raise Interrupted(authorization)
+        if hasattr(asking.data, "seek"):
+            asking.data.seek(0)  # a request that was refused has read it
         url = asking.url
         headers = asking.headers | ({"Authorization": authorization} if authorization else {})
         try:
@@ -241,6 +270,29 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         """Whether there is a credential that would be sent for a repository."""
         return not self._settings.anonymous and self._credentials.basic(self._host, repository) is not None
 
+    def note(self, meaning: object) -> None:
+        """Counts a question, and why it was left open if it was."""
+        with self._noted:
+            self._questions += 1
+            if isinstance(meaning, Trouble):
+                self._troubles.append(meaning)
+
+    def seen(self) -> HostSeen | None:
+        """What questions were left open and why; None where all were answered."""
+        with self._noted:
+            if not self._troubles:
+                return None
+            causes = [one for one in self._troubles if one.reason is not Unknown.HOST_DOWN] or self._troubles
+            (reason, detail), _ = Counter((one.reason, one.detail) for one in causes).most_common(1)[0]
+            return HostSeen(
+                host=self._name,
+                asked=self._questions,
+                unanswered=len(self._troubles),
+                reason=reason,
+                detail=detail,
+                retry_after=max((one.retry_after for one in self._troubles if one.retry_after), default=None),
+            )
+
     def close(self) -> None:
         """Lets go of the connections."""
         self.session.close()
@@ -251,18 +303,40 @@ def _origin(url: str) -> tuple[str, str]:
     return urlsplit(url)[:2]
 
 
+_RUN_IS_OVER = Trouble(Unknown.TIMEOUT, "the time for the whole run is over")
+
+
+class Pace:
+    """When a host may be asked: so many times a second, after a burst. Pure but for what it remembers."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second
+        self._due = float("-inf")
+        self._lock = threading.Lock()
+
+    def wait(self, now: float) -> float:
+        """Seconds to wait before the next request, which this call takes. now: on the monotonic clock."""
+        with self._lock:
+            self._due = max(self._due, now) + self._interval
+            return max(self._due - _BURST * self._interval - now, 0)
+
+
 class _Breaker:
     """Whether a host failed so often that its other targets are not worth a request each."""
 
     def __init__(self) -> None:
         self._requests = self._failures = self._in_a_row = 0
         self._lock = threading.Lock()
+        self._opened = threading.Event()
 
     @property
     def is_open(self) -> bool:
         """Whether nothing is to be asked any more."""
-        many = self._failures >= _BREAKER_COUNT and self._failures > _BREAKER_SHARE * self._requests
-        return many or self._in_a_row >= _BREAKER_IN_A_ROW
+        return self._opened.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits, but not for a host that others find to be down meanwhile."""
+        self._opened.wait(seconds)
 
     def succeeded(self) -> None:
         """Counts a request that was answered."""
@@ -277,6 +351,9 @@ class _Breaker:
             if trouble.reason in (Unknown.REGISTRY_UNAVAILABLE, Unknown.NETWORK, Unknown.TIMEOUT):
                 self._failures += 1
                 self._in_a_row += 1
+                many = self._failures >= _BREAKER_COUNT and self._failures > _BREAKER_SHARE * self._requests
+                if many or self._in_a_row >= _BREAKER_IN_A_ROW:
+                    self._opened.set()
 
 
 _undecorated: Callable[..., requests.Response] = oras.provider.Registry.do_request.__wrapped__
@@ -298,13 +375,17 @@ def _answer(response: requests.Response) -> Answer:
 
 
 class Client:
-    """All registries of a run. Reading returns typed answers and raises nothing; writing raises `Failed`."""
+    """All registries of a run. Reading returns typed answers and raises nothing; writing raises `Failed`.
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    until: when, on the monotonic clock, nothing is asked any more.
+    """
+
+    def __init__(self, settings: Settings, surroundings: Surroundings, until: float = math.inf) -> None:
         self._settings = settings
         self._surroundings = surroundings
         self._credentials = Credentials(surroundings)
         self._registries: dict[str, Registry] = {}
+        self._until = until
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -317,7 +398,8 @@ class Client:
     def _registry(self, host: str) -> Registry:
         with self._lock:
             if host not in self._registries:
-                self._registries[host] = Registry(host, self._settings, self._surroundings, self._credentials)
+                registry = Registry(host, self._settings, self._surroundings, self._credentials, self._until)
+                self._registries[host] = registry
             return self._registries[host]
 
     def manifest(
@@ -365,6 +447,11 @@ class Client:
             if len(found) > _MAX_TAGS:
                 return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_TAGS} tags")
         return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_PAGES} pages of tags")
+
+    def hosts(self) -> tuple[HostSeen, ...]:
+        """The hosts that left questions open."""
+        with self._lock:
+            return tuple(seen for one in self._registries.values() if (seen := one.seen()))
 
     def _may_be_unborn(self, repository: Repository, meaning: object) -> bool:
         """Whether a refusal can mean that the repository has yet to be made: the settings say so, and there is a login.
@@ -520,7 +607,8 @@ def _asked(
         if isinstance(meaning, Trouble) and meaning.reason in _SECOND_ASKING:
             meaning = judge(_answer(registry.do_request(url, headers=headers, limit=limit)))
     except Interrupted as error:
-        return error.trouble
+        meaning = error.trouble
+    registry.note(meaning)
     return meaning
 
 

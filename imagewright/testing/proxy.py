@@ -1,30 +1,29 @@
-"""A slow network: a TCP proxy on loopback that lets every byte wait."""
+"""A network in the way: TCP proxies on loopback that let every byte wait, or break connections."""
 
 import asyncio
+import contextlib
+import socket
+import struct
 import threading
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 
-class DelayingProxy:
-    """`with DelayingProxy("127.0.0.1:5050", round_trip=0.03) as proxy:` and `proxy.address` is 30 ms away from there.
+class _Proxy:
+    """A proxy in a thread of its own. Who inherits says what becomes of a connection."""
 
-    round_trip: seconds; each direction takes half of it. Chunks keep their order and are not slowed down by one another.
-    """
-
-    def __init__(self, target: str, *, round_trip: float) -> None:
+    def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        self._delay = round_trip / 2
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="delaying proxy", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)
+        self._server: asyncio.Server | None = None
         self.address = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
-        starting = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
-        self._server = starting.result()
-        host, port = self._server.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,8 +32,14 @@ class DelayingProxy:
         self._thread.join()
         self._loop.close()
 
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+
     async def _end(self) -> None:
-        self._server.close()
+        if self._server:
+            self._server.close()
         running = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
         for one in running:
             one.cancel()
@@ -47,16 +52,199 @@ class DelayingProxy:
             writer.close()
             return
         try:
-            await asyncio.gather(self._pump(reader, away_writer), self._pump(away_reader, writer))
+            await self._connected(reader, writer, away_reader, away_writer)
+        except asyncio.CancelledError:  # the proxy ends; the callback of the streams of Python 3.11 would log it
+            return
         finally:
             for one in (writer, away_writer):
                 one.transport.abort()
 
+    async def _connected(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        away_reader: asyncio.StreamReader,
+        away_writer: asyncio.StreamWriter,
+    ) -> None:
+        """Carries bytes between the two sides of one connection until either ends it."""
+        raise NotImplementedError
+
+
+class DelayingProxy(_Proxy):
+    """`with DelayingProxy("127.0.0.1:5050", round_trip=0.03) as proxy:` and `proxy.address` is 30 ms away from there.
+
+    round_trip: seconds; each direction takes half of it. Chunks keep their order and are not slowed down by one another.
+    """
+
+    def __init__(self, target: str, *, round_trip: float) -> None:
+        super().__init__(target)
+        self._delay = round_trip / 2
+
+    async def _connected(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        away_reader: asyncio.StreamReader,
+        away_writer: asyncio.StreamWriter,
+    ) -> None:
+        await asyncio.gather(self._pump(reader, away_writer), self._pump(away_reader, writer))
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(ConnectionError):  # one side went away, and the other is told
             while chunk := await reader.read(65536):
                 self._loop.call_later(self._delay, writer.write, chunk)
-        except ConnectionError:  # one side went away, and the other is told
-            pass
         await asyncio.sleep(self._delay)
         writer.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in the traffic a fault may strike: the connection and the request among all, both from 1.
+
+    request: 0 before the connection's first one.
+    """
+
+    connection: int
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What becomes of an answer. after: bytes of it, headers included, that come through. then: what happens.
+
+    holds: whether it strikes there; most: how often it may.
+    """
+
+    then: Literal["resets", "ends", "falls silent", "refuses"]
+    after: int = 0
+    holds: Callable[[Place], bool] = lambda _: True
+    most: int | None = None
+
+    def on_connection(self, *numbers: int) -> "Fault":
+        """Only on these connections, counted from 1."""
+        return replace(self, holds=lambda place: place.connection in numbers)
+
+    def on_request(self, *numbers: int) -> "Fault":
+        """Only on the answers to these requests, counted from 1."""
+        return replace(self, holds=lambda place: place.request in numbers)
+
+    def since_request(self, number: int) -> "Fault":
+        """On the answers to this request and all after it, counted from 1."""
+        return replace(self, holds=lambda place: place.request >= number)
+
+    def times(self, most: int) -> "Fault":
+        """So often; then everything comes through."""
+        return replace(self, most=most)
+
+
+def refuses_connections(since: int = 1) -> Fault:
+    """Nobody listens any more, from this connection on."""
+    return Fault(then="refuses", holds=lambda place: place.connection >= since)
+
+
+def resets_connections(after: int = 0) -> Fault:
+    """The connection is reset. after: so many bytes of the answer."""
+    return Fault(then="resets", after=after)
+
+
+def ends_connections(after: int = 0) -> Fault:
+    """The connection ends. after: so many bytes of the answer."""
+    return Fault(then="ends", after=after)
+
+
+def silences_connections(after: int = 0) -> Fault:
+    """Nothing comes through any more. after: so many bytes of the answer."""
+    return Fault(then="falls silent", after=after)
+
+
+class FaultyProxy(_Proxy):
+    """`with FaultyProxy(registry.address, resets_connections().on_request(3)) as proxy:` breaks what passes through it.
+
+    Requests are told apart by the empty line after their headers, so they must not have a body with one. connections and
+    requests: how many there were.
+    """
+
+    def __init__(self, target: str, *faults: Fault) -> None:
+        super().__init__(target)
+        self._faults = faults
+        self._struck = [0] * len(faults)
+        self.connections = 0
+        self.requests = 0
+
+    async def _start(self) -> None:
+        await super()._start()
+        self._refuse_if_told(1)
+
+    def _refuse_if_told(self, connection: int) -> None:
+        place = Place(connection=connection, request=0)
+        if self._server and any(one.then == "refuses" and one.holds(place) for one in self._faults):
+            self._server.close()
+
+    async def _connected(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        away_reader: asyncio.StreamReader,
+        away_writer: asyncio.StreamWriter,
+    ) -> None:
+        self.connections += 1
+        self._refuse_if_told(self.connections + 1)
+        writer.transport.set_write_buffer_limits(0)  # so that drained is sent
+        line = _Line(connection=self.connections)
+        asking = asyncio.ensure_future(self._ask(reader, away_writer, line))
+        try:
+            with contextlib.suppress(ConnectionError):  # one side went away, and the other is told
+                await self._reply(away_reader, writer, line)
+        finally:
+            asking.cancel()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: "_Line") -> None:
+        """Carries requests, and has the fault, if there is one for it, wait for each one's answer."""
+        before = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(65536):
+                text = before + chunk
+                for _ in range(text.count(_END)):
+                    self.requests += 1
+                    line.fault = self._strikes(Place(connection=line.connection, request=self.requests))
+                    line.passed = 0
+                before = b"" if text.endswith(_END) else text[-len(_END) + 1 :]
+                writer.write(chunk)
+        writer.close()
+
+    def _strikes(self, place: Place) -> Fault | None:
+        for at, fault in enumerate(self._faults):
+            if fault.then != "refuses" and fault.holds(place) and (fault.most is None or self._struck[at] < fault.most):
+                self._struck[at] += 1
+                return fault
+        return None
+
+    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: "_Line") -> None:
+        """Carries answers, up to where a fault strikes."""
+        while chunk := await reader.read(65536):
+            fault = line.fault
+            writer.write(chunk[: fault.after - line.passed] if fault else chunk)
+            line.passed += len(chunk)
+            await writer.drain()
+            if fault and line.passed >= fault.after:
+                await _strike(fault, writer)
+                return
+
+
+_END = b"\r\n\r\n"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Line:
+    """One connection. fault: what the answer under way will meet; passed: bytes of it so far."""
+
+    connection: int
+    fault: Fault | None = None
+    passed: int = 0
+
+
+async def _strike(fault: Fault, writer: asyncio.StreamWriter) -> None:
+    if fault.then == "falls silent":
+        await asyncio.Event().wait()
+    if fault.then == "resets":  # lingering for no time at all makes a reset of the end that follows
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
