@@ -306,7 +306,7 @@ def dump(snapshot: Snapshot) -> str:
     )
 
 
-def load(text: str, where: str) -> Snapshot:
+def load(text: str | bytes, where: str) -> Snapshot:
     """A snapshot from its JSON. `BadReport` with the place where it is not one."""
     try:
         document = json.loads(text)

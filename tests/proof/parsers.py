@@ -254,7 +254,7 @@ def _with_hash(data: bytes) -> bytes:
 
 
 def _snapshot(data: bytes, folder: Path) -> None:
-    seen = snapshot.load(data.decode("utf-8", "replace"), "snapshot.json")
+    seen = snapshot.load(data, "snapshot.json")
     assert snapshot.load(snapshot.dump(seen), "snapshot.json") == seen
 
 
