@@ -137,6 +137,11 @@ class Standalone(_Target):
         return self.image.platforms or ()
 
 
+def repositories_of(target: Pair | Standalone) -> tuple[Repository, ...]:
+    """Where a target and its base are."""
+    return (target.repository, *([target.base.reference.repository] if target.base else []))
+
+
 Target = Pair | Standalone
 """Anything that gets built and published. `source` is what it is built from, `base` what it is built on."""
 

@@ -21,7 +21,7 @@ from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
 from imagewright import process, render, snapshot, suite, survey, verdict
 from imagewright.asked import Asked, Unlisted
-from imagewright.catalogue import Pair, Standalone, Target, refuse_collisions
+from imagewright.catalogue import Pair, Standalone, Target, refuse_collisions, repositories_of
 from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue, ImagewrightError
 from imagewright.files import write_atomically
@@ -309,7 +309,8 @@ class Run:
         raised = call.excinfo.value if call.excinfo else None
         if target is None or not (call.when == "call" or (call.when == "setup" and raised)):
             return None
-        raised = verdict.believed(raised, self._distrust(target))
+        if self.seen and not isinstance(target, Unlisted):
+            raised = verdict.believed(raised, self.seen.distrust(*repositories_of(target)))
         found = verdict.finding(_check_of(item), target.key, raised)
         item.user_properties.append((PROPERTY, found.as_json()))
         if not isinstance(raised, Outcome):
@@ -327,13 +328,6 @@ class Run:
             stop=call.stop,
             user_properties=item.user_properties,
         )
-
-    def _distrust(self, target: Target | Unlisted) -> str:
-        """Why what is wrong with a target may be its registry's fault; empty where nothing speaks for that."""
-        if isinstance(target, Unlisted) or self.seen is None:
-            return ""
-        places = [target.repository, *([target.base.reference.repository] if target.base else [])]
-        return next((why for one in places if (why := self.seen.distrust(one))), "")
 
     def pytest_report_teststatus(self, report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
         """A stale or unknown target is a failed test, wherever in the test it was noticed."""

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagewright import reasons
-from imagewright.catalogue import Excluded, Pair, Target
+from imagewright.catalogue import Excluded, Pair, Target, repositories_of
 from imagewright.errors import BadReport
-from imagewright.names import Repository
 from imagewright.snapshot import BaseSeen, HostSeen, Published, Snapshot, TargetSeen, dump_reading
 from imagewright.verdict import Finding, Reason, State, Verdict, judge
 
@@ -283,11 +282,7 @@ _NAMED = 3
 
 
 def _hosts(target: Target) -> set[str]:
-    return {one.host for one in _repositories(target)}
-
-
-def _repositories(target: Target) -> tuple[Repository, ...]:
-    return (target.repository, *([target.base.reference.repository] if target.base else []))
+    return {one.host for one in repositories_of(target)}
 
 
 def _distrusted(seen: Snapshot | None, records: Sequence[Record], targets: Mapping[str, Target]) -> Iterator[str]:
@@ -297,7 +292,7 @@ def _distrusted(seen: Snapshot | None, records: Sequence[Record], targets: Mappi
         repository
         for one in records
         if one.target in targets and (one.state is State.FRESH or any(why.code is failed for why in one.reasons))
-        for repository in _repositories(targets[one.target])
+        for repository in repositories_of(targets[one.target])
     }
     for canaries in seen.canaries if seen else ():
         if canaries.failed and canaries.repository in concerned:

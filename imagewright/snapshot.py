@@ -253,11 +253,14 @@ class Snapshot:
         """The base of that name, if it was looked at."""
         return next((one for one in self.bases if one.name == name), None)
 
-    def distrust(self, repository: Repository) -> str:
-        """Why nothing in a repository counts as wrong: its own canaries failed, or its host's; empty where they held."""
-        own = [one for one in self.canaries if one.repository == repository]
-        asked = own or [one for one in self.canaries if one.repository.host == repository.host]
-        return next((one.failed for one in asked if one.failed), "")
+    def distrust(self, *repositories: Repository) -> str:
+        """Why nothing there counts as wrong: a repository's own canaries failed, or its host's; empty where they held."""
+        for repository in repositories:
+            own = [one for one in self.canaries if one.repository == repository]
+            asked = own or [one for one in self.canaries if one.repository.host == repository.host]
+            if failed := next((one.failed for one in asked if one.failed), ""):
+                return failed
+        return ""
 
     def reading(self, tool: str) -> Reading | None:
         """The version of that tool, if it was read."""

@@ -1,0 +1,207 @@
+"""Each request of a run failing for good, in each way: nothing is asked for that would not be otherwise, nothing is green.
+
+`-s` shows how many runs that were.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from imagewright.catalogue import Catalogue, Tool
+from imagewright.names import Repository
+from imagewright.registry.client import Client
+from imagewright.settings import BasesSettings, HostSettings, Limits, Settings, Surroundings, VersionsSettings
+from imagewright.snapshot import Reading
+from imagewright.survey import Request, survey
+from imagewright.testing import vices
+from imagewright.testing.images import Picture, layer, push
+from imagewright.testing.registry import Registry
+from imagewright.testing.vices import Asked, Vice
+from imagewright.verdict import State
+from imagewright.versions import Readings
+from tests.judging import judged
+
+PLATFORMS = ("linux/amd64", "linux/arm64")
+TOOLS, BASES = ("codex", "gemini", "goose"), ("debian", "fedora", "minimal")
+LIMITS = Limits(connect=0.3, read=0.3, total=0.5)
+ELSEWHERE = "https://elsewhere.invalid/v2/"
+FAULTS: dict[str, Vice] = {
+    one.name: one
+    for one in (
+        vices.hangs_up(),
+        vices.resets(),
+        vices.answers(400),
+        vices.falls_silent(after=20),
+        vices.drips(0.2),
+        vices.never_ends_its_headers(0.1),
+        vices.speaks_no_http(),
+        vices.refuses(403),
+        vices.answers_404_as_html(),
+        vices.answers_404_as_json("NOT_FOUND"),
+        vices.is_overloaded(429),
+        vices.is_overloaded(503),
+        vices.serves_a_login_page(),
+        vices.serves_nothing(),
+        vices.serves_a_part(),
+        vices.cuts_the_body(),
+        vices.cuts_the_body(admits=True),
+        vices.lies_about_digest(),
+        vices.serves_other_bytes(),
+        vices.compresses(9 * 2**20),
+        vices.promises(10**15),
+        vices.redirects(ELSEWHERE),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A registry, and a project that publishes into it. versions: by tool."""
+
+    registry: Registry
+    versions: dict[str, str]
+
+    def look(self) -> dict[str, State]:
+        """Target → its verdict, all looked at once."""
+        host = self.registry.address
+        settings = Settings(
+            repository=Repository(host, "own/tools"),
+            bases=BasesSettings(repository=Repository(host, "own/bases"), discover=False, names=BASES),
+            registries={host: HostSettings(connections=8)},
+            limits=LIMITS,
+        )
+        tools = tuple(Tool(name=name, folder=Path("tools") / name) for name in TOOLS)
+        catalogue = Catalogue(root=Path(), settings=settings, tools=tools, hash="")
+        targets, _ = catalogue.targets(BASES)
+        request = Request(catalogue=catalogue, base_names=BASES, targets=targets, now="", nonce="n")
+        readings = Readings(
+            [Reading(tool=tool, version=version) for tool, version in self.versions.items()], VersionsSettings(), {}
+        )
+        seen = survey(request, readings, lambda: Client(settings, Surroundings()))
+        readings.close()
+        return {target: found.state for target, found in judged(seen, catalogue, targets).items()}
+
+
+@contextmanager
+def world(root: Path, versions: dict[str, str], *, old: tuple[str, ...] = ()) -> Iterator[World]:
+    """All published at version 1.0, `latest` too. old: targets that are built on what their base was before."""
+    with Registry(root) as registry:
+        for base in BASES:
+            steps = {one: [layer({"etc/base": f"{base} {one}"}), "ENV A=1"] for one in PLATFORMS}
+            below = {one: Picture(steps=many) for one, many in steps.items()}
+            push(registry.sink, "own/bases", [f"{base}-latest"], below)
+            before = {one: Picture(steps=[layer({"etc/base": f"old {one}"})]) for one in PLATFORMS}
+            for tool in TOOLS:
+                on = before if f"{tool}-{base}" in old else below
+                built = {one: picture.on_top(layer({f"bin/{tool}": one})) for one, picture in on.items()}
+                push(registry.sink, "own/tools", [f"{tool}-{base}-{tag}" for tag in ("1.0", "latest")], built)
+        yield World(registry, versions)
+
+
+CHANGES_BODIES = {
+    one.name
+    for one in (
+        vices.falls_silent(after=20),
+        vices.drips(0.2),
+        vices.serves_a_part(),
+        vices.serves_nothing(),
+        vices.cuts_the_body(),
+        vices.cuts_the_body(admits=True),
+        vices.lies_about_digest(),
+        vices.serves_other_bytes(),
+    )
+}
+
+
+def may_be_green(asked: Asked, fault: str) -> bool:
+    """Whether a run may be whole all the same.
+
+    It may without what vouches for the registry (a tag that cannot exist, an index by its digest) and without the list
+    that only a missing target needs. And what happens to a body does not happen to a 304.
+    """
+    vouches = "canary" in asked.target or (asked.kind == "child" and not asked.platform)
+    is_304 = asked.repository == "own/tools" and asked.reference.endswith("-latest")
+    return vouches or asked.kind == "tags" or (is_304 and fault in CHANGES_BODIES)
+
+
+ALL_FRESH = (dict.fromkeys(TOOLS, "1.0"), ())
+SOME_STALE = (dict.fromkeys(TOOLS, "1.0") | {"goose": "2.0"}, ("codex-debian", "codex-minimal"))
+
+
+@pytest.fixture(scope="module", params=[ALL_FRESH, SOME_STALE], ids=["all fresh", "some stale"])
+def honest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], World]]:
+    """Makes worlds, alike, each with a registry of its own over the same images."""
+    versions, old = request.param
+    root = tmp_path_factory.mktemp("world")
+    with world(root / "registry", versions, old=old) as first:
+        yield lambda: World(Registry(root / "registry"), first.versions)
+
+
+def undisturbed(made: World) -> tuple[dict[str, State], list[Asked]]:
+    """The verdicts of a run where nothing is wrong, and what it asks, each question once."""
+    with made.registry:
+        return made.look(), list({one.target: one for one in made.registry.log}.values())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_question_that_fails_for_good_makes_nothing_stale_and_nothing_green(
+    honest: Callable[[], World], fault: str
+) -> None:
+    before, asked = undisturbed(honest())
+
+    def fails(question: Asked) -> tuple[str, str]:
+        vice = FAULTS[fault].where(lambda one: one.target == question.target)
+        return question.target, refutation(before, honest(), vice, green=may_be_green(question, fault))
+
+    report(fault, map_all(fails, asked))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "fault",
+    [vices.hangs_up(), vices.forgets_everything(), vices.refuses(403)],
+    ids=lambda fault: fault.name,
+)
+def test_a_registry_that_fails_from_some_request_on_makes_nothing_stale_and_nothing_green(
+    honest: Callable[[], World], fault: Vice
+) -> None:
+    before, asked = undisturbed(honest())
+
+    def fails(number: int) -> tuple[str, str]:
+        last_words = number > len(asked) - 2  # the two that vouch for the registry in the end
+        return f"from request {number} on", refutation(before, honest(), fault.since(number), green=last_words)
+
+    report(fault.name, map_all(fails, range(1, len(asked) + 1)))
+
+
+def refutation(before: dict[str, State], made: World, vice: Vice, *, green: bool) -> str:
+    """What is wrong with the verdicts of a run with a vice; empty where nothing is. green: whether all may be fresh."""
+    with made.registry:
+        made.registry.becomes(vice)
+        after = made.look()
+        wrote = [one.method for one in made.registry.log if one.method not in ("GET", "HEAD")]
+    for target, state in after.items():
+        if state is not before[target] and state is not State.UNKNOWN:
+            return f"{target} is {state.value}, and was {before[target].value}"
+    if not green and set(after.values()) == {State.FRESH}:
+        return "all is green"
+    return f"it wrote: {wrote}" if wrote else ""
+
+
+T = TypeVar("T")
+
+
+def map_all(call: Callable[[T], tuple[str, str]], each: Iterable[T]) -> list[tuple[str, str]]:
+    with ThreadPoolExecutor(6) as pool:
+        return list(pool.map(call, each))
+
+
+def report(fault: str, runs: list[tuple[str, str]]) -> None:
+    print(f"\n{fault}: {len(runs)} runs")
+    assert not [f"{what}: {wrong}" for what, wrong in runs if wrong]
