@@ -90,7 +90,7 @@ class Asked:
         if option.versions or option.tool_version or option.base_digest or option.wait:
             raise pytest.UsageError("--snapshot judges what was recorded, versions and bases included")
         try:
-            return snapshot.load(Path(file).read_text("utf-8"), file)
+            return snapshot.load(Path(file).read_bytes(), file)
         except (OSError, ImagewrightError) as error:
             raise pytest.UsageError(f"--snapshot: {error}") from None
 

@@ -7,11 +7,22 @@ behind a `Published` was hashed, every `Missing` was said by a registry in its o
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
+from types import NoneType
 from typing import Any, Literal
 
 from imagewright.documents import HistoryEntry
 from imagewright.errors import BadReport
-from imagewright.names import Digest, Platform, Reference, Repository, make_repository, parse_digest, parse_reference
+from imagewright.names import (
+    Digest,
+    Platform,
+    Reference,
+    Repository,
+    make_repository,
+    parse_digest,
+    parse_reference,
+    shown,
+)
 from imagewright.reasons import CODES, Unknown
 
 SCHEMA = 1
@@ -298,32 +309,33 @@ def dump(snapshot: Snapshot) -> str:
     )
 
 
-def load(text: str, where: str) -> Snapshot:
+def load(text: str | bytes, where: str) -> Snapshot:
     """A snapshot from its JSON. `BadReport` with the place where it is not one."""
     try:
         document = json.loads(text)
         if document["schema"] != SCHEMA:
             raise ValueError(f"schema {document['schema']} instead of {SCHEMA}")
         return Snapshot(
-            catalogue=document["catalogue"],
-            taken=document["taken"],
-            base_names=tuple(document["base_names"]),
+            catalogue=_of(document["catalogue"], str),
+            taken=_of(document["taken"], str),
+            base_names=_texts(document["base_names"]),
             canaries=tuple(_load_canaries(one) for one in document["canaries"]),
             hosts=tuple(_load_host(one) for one in document["hosts"]),
             readings=tuple(load_reading(one) for one in document["readings"]),
             bases=tuple(
-                BaseSeen(name=one["name"], observation=_load_observation(one["seen"])) for one in document["bases"]
+                BaseSeen(name=_of(one["name"], str), observation=_load_observation(one["seen"]))
+                for one in document["bases"]
             ),
             targets=tuple(
                 TargetSeen(
-                    target=one["target"],
-                    tool=one["tool"],
-                    base=one["base"],
-                    version=one["version"],
+                    target=_of(one["target"], str),
+                    tool=_of(one["tool"], str),
+                    base=_of(one["base"], str),
+                    version=_of(one["version"], str, NoneType),
                     observation=_load_observation(one["seen"]) if one["seen"] else None,
                     latest=_load_pointer(one["latest"]) if one["latest"] else None,
                     newest=_load_observation(one["newest"]) if one["newest"] else None,
-                    listed_before=one["listed_before"],
+                    listed_before=_of(one["listed_before"], bool, NoneType),
                 )
                 for one in document["targets"]
             ),
@@ -332,6 +344,27 @@ def load(text: str, where: str) -> Snapshot:
         raise BadReport(
             f"not a snapshot: {error}", remedy="Run `pytest checks/` again to make a new one.", where=where
         ) from None
+
+
+def _of(value: Any, *kinds: type) -> Any:
+    """A value of one of these types, itself; TypeError for any other."""
+    if type(value) not in kinds:
+        raise TypeError(f"{shown(repr(value))} instead of {' or '.join(one.__name__ for one in kinds)}")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_of(one, str) for one in _of(value, list))
+
+
+def _texts_by_name(value: Any) -> Mapping[str, str]:
+    return {name: _of(text, str) for name, text in _of(value, dict).items()}
+
+
+def _seconds(value: Any) -> float:
+    if not isfinite(seconds := float(_of(value, int, float))):
+        raise ValueError(f"{value} seconds")
+    return seconds
 
 
 def dump_reading(reading: Reading) -> dict[str, Any]:
@@ -353,20 +386,18 @@ def load_reading(members: Mapping[str, Any]) -> Reading:
     via = members["via"]
     if via not in ("image", "host", "given"):
         raise ValueError(f"a version cannot come from {via!r}")
-    tool, version, reason = members["tool"], members["version"], members["reason"]
-    if not isinstance(tool, str) or not isinstance(version, str | None):
-        raise TypeError("a tool or its version is not a text")
+    tool, version, reason = _of(members["tool"], str), _of(members["version"], str, NoneType), members["reason"]
     if (version is None) != bool(reason):
         raise ValueError(f"{tool} has neither a version nor a reason, or both")
     return Reading(
         tool=tool,
         version=version,
         reason=_unknown(reason) if reason else None,
-        detail=members["detail"],
+        detail=_of(members["detail"], str),
         via=via,
-        seconds=members["seconds"],
-        image=members.get("image", ""),
-        fallback=members.get("fallback", ""),
+        seconds=_seconds(members["seconds"]),
+        image=_of(members.get("image", ""), str),
+        fallback=_of(members.get("fallback", ""), str),
     )
 
 
@@ -422,10 +453,8 @@ def _dump_observation(seen: Observation | PointerObservation | None) -> dict[str
 
 
 def _load_canaries(members: Mapping[str, Any]) -> CanariesSeen:
-    if not isinstance(members["failed"], str):
-        raise TypeError("why a canary failed is not a text")
     host, _, name = members["repository"].partition("/")
-    return CanariesSeen(repository=make_repository(host, name), failed=members["failed"])
+    return CanariesSeen(repository=make_repository(host, name), failed=_of(members["failed"], str))
 
 
 def _dump_host(seen: HostSeen) -> dict[str, Any]:
@@ -441,12 +470,12 @@ def _dump_host(seen: HostSeen) -> dict[str, Any]:
 
 def _load_host(members: Mapping[str, Any]) -> HostSeen:
     return HostSeen(
-        host=str(members["host"]),
-        asked=int(members["asked"]),
-        unanswered=int(members["unanswered"]),
+        host=_of(members["host"], str),
+        asked=_of(members["asked"], int),
+        unanswered=_of(members["unanswered"], int),
         reason=_unknown(members["reason"]),
-        detail=str(members["detail"]),
-        retry_after=None if members["retry_after"] is None else float(members["retry_after"]),
+        detail=_of(members["detail"], str),
+        retry_after=None if members["retry_after"] is None else _seconds(members["retry_after"]),
     )
 
 
@@ -468,23 +497,24 @@ def _load_any(members: Mapping[str, Any]) -> Observation | PointerObservation:
     reference = parse_reference(members["reference"])
     match members["kind"]:
         case "missing":
-            return Missing(reference=reference, code=members["code"])
+            return Missing(reference=reference, code=_of(members["code"], str))
         case "unreachable":
-            return Unreachable(reference=reference, reason=_unknown(members["reason"]), detail=members["detail"])
+            reason = _unknown(members["reason"])
+            return Unreachable(reference=reference, reason=reason, detail=_of(members["detail"], str))
         case "pointer":
             return Pointer(reference=reference, digest=parse_digest(members["digest"]))
         case "published":
             return Published(
                 reference=reference,
                 digest=parse_digest(members["digest"]),
-                media_type=members["media_type"],
-                is_index=members["is_index"],
-                annotations=members["annotations"],
+                media_type=_of(members["media_type"], str),
+                is_index=_of(members["is_index"], bool),
+                annotations=_texts_by_name(members["annotations"]),
                 attestations=tuple(
                     Attestation(digest=parse_digest(one["digest"]), about=parse_digest(one["about"]))
                     for one in members["attestations"]
                 ),
-                warnings=tuple(members["warnings"]),
+                warnings=_texts(members["warnings"]),
                 gone=tuple(
                     Gone(platform=_platform(one["platform"]), digest=parse_digest(one["digest"]))
                     for one in members["gone"]
@@ -501,11 +531,13 @@ def _load_image(members: Mapping[str, Any]) -> Image:
         platform=_platform(members["platform"]),
         digest=parse_digest(members["digest"]),
         config=parse_digest(members["config"]),
-        created=members["created"],
-        labels=members["labels"],
+        created=_of(members["created"], str),
+        labels=_texts_by_name(members["labels"]),
         layers=_digests(members["layers"]),
         diff_ids=_digests(members["diff_ids"]),
-        history=None if history is None else tuple(HistoryEntry(by, empty) for by, empty in history),
+        history=None
+        if history is None
+        else tuple(HistoryEntry(_of(by, str), _of(empty, bool)) for by, empty in history),
     )
 
 
@@ -519,5 +551,5 @@ def _parts(platform: Platform) -> list[str]:
 
 def _platform(parts: Iterable[str]) -> Platform:
     """Foreign documents may leave parts of a platform empty, so it is kept in parts and not parsed again."""
-    os, architecture, variant, os_version = parts
+    os, architecture, variant, os_version = _texts(parts)
     return Platform(os, architecture, variant, os_version)

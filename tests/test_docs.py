@@ -101,6 +101,15 @@ def test_scripts_that_the_readme_names_exist() -> None:
     assert all((ROOT / one).is_file() for one in named)
 
 
+def test_reliability_cites_tests_that_exist_and_every_long_proof() -> None:
+    cited = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", READ["docs/reliability.md"].partition("## The last run")[0])
+    for file, name in cited:
+        assert (ROOT / file).is_file(), file
+        assert not name or f"def {name}(" in (ROOT / file).read_text(), name
+    proofs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests" / "proof").glob("test_*.py")}
+    assert proofs <= {file for file, _ in cited}
+
+
 def test_each_dependency_has_its_reason() -> None:
     lines = (
         (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("]")[0].strip().splitlines()

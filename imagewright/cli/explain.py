@@ -112,7 +112,7 @@ def _not_in(found: Report, target: str) -> ImagewrightError:
 
 def _snapshot(file: Path) -> snapshot.Snapshot | None:
     try:
-        return snapshot.load(file.read_text("utf-8"), str(file))
+        return snapshot.load(file.read_bytes(), str(file))
     except OSError:  # explained without observations
         return None
 
