@@ -6,7 +6,7 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#endpoint
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from imagewright.documents import MAX_MANIFEST_BYTES, OCI_INDEX
 from imagewright.embedded.refusal import Code, Refused
@@ -83,13 +83,19 @@ class Api:
         return Answer(status=200, headers=headers, body=repository.manifest(stored))
 
     def put_manifest(self, request: Request, values: Mapping[str, str]) -> Answer:
-        """Keeps a manifest under a tag or its digest."""
+        """Keeps a manifest under a tag or its digest, and under the tags that the query names beside it.
+
+        https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests
+        """
         name, reference = _name(values), _new_reference(values["reference"])
+        tags = _further_tags(request)
         body = request.body.whole(MAX_MANIFEST_BYTES)
-        stored = self._store.place(name).put(reference, request.headers.get("content-type", ""), body)
+        stored = self._store.place(name).put(reference, request.headers.get("content-type", ""), body, tags)
         headers = _created_headers(f"/v2/{name}/manifests/{reference}", stored.digest)
         if stored.subject:
             headers["OCI-Subject"] = stored.subject
+        if tags:
+            headers["OCI-Tag"] = ", ".join(tags)
         return Answer(status=201, headers=headers)
 
     def delete_manifest(self, request: Request, values: Mapping[str, str]) -> Answer:
@@ -176,12 +182,16 @@ class Api:
         return self._store.repository(_name(values))
 
     def _mounted(self, name: str, query: Mapping[str, str]) -> bool:
-        """Anything wrong with a mount makes it an ordinary upload, as the specification asks."""
+        """Anything wrong with a mount makes it an ordinary upload, as the specification asks.
+
+        Without `from` the blob is looked for in all repositories: whoever can ask here can read them all.
+        """
         try:
-            digest, source = parse_digest(query["mount"]), parse_repository(query.get("from", ""))
+            digest = parse_digest(query["mount"])
+            sources = [parse_repository(query["from"])] if "from" in query else self._store.names()
         except BadName:
             return False
-        return self._store.mount(name, digest, source)
+        return any(self._store.mount(name, digest, one) for one in sources)
 
 
 def _path(template: str) -> re.Pattern[str]:
@@ -254,6 +264,14 @@ def _existing_reference(text: str) -> Tag | Digest:
         raise
 
 
+def _further_tags(request: Request) -> tuple[Tag, ...]:
+    query = parse_qsl(request.target.partition("?")[2], keep_blank_values=True)
+    try:
+        return tuple(dict.fromkeys(parse_tag(value) for name, value in query if name == "tag"))
+    except BadName as error:
+        raise Refused(Code.TAG_INVALID, str(error)) from None
+
+
 def _paged(names: Iterable[str], request: Request) -> tuple[list[str], dict[str, str]]:
     """The page of names that the query asks for, and the header that tells of the next one."""
     query = request.query
@@ -309,7 +327,8 @@ def _file_answer(request: Request, path: Path, digest: Digest, headers: dict[str
 def _range(request: Request, digest: Digest, size: int) -> tuple[int, int] | None:
     """First and last byte asked for, None for all; first > last where there is no such part.
 
-    Several ranges, other units and nonsense mean all: https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+    Several ranges and other units mean all, a range that ends before it begins none:
+    https://www.rfc-editor.org/rfc/rfc9110#section-14.2
     """
     matched = _RANGE.match(request.headers.get("range", ""))
     if not matched or request.headers.get("if-range", f'"{digest}"') != f'"{digest}"':
@@ -317,8 +336,6 @@ def _range(request: Request, digest: Digest, size: int) -> tuple[int, int] | Non
     first, last, suffix = matched.groups()
     if suffix:
         return (max(0, size - int(suffix)), size - 1) if int(suffix) else (1, 0)
-    if last and int(last) < int(first):
-        return None
     return (int(first), min(int(last or size), size - 1))
 
 

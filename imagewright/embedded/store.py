@@ -7,7 +7,7 @@ programs may change the folders at any time: `index.json` is read again whenever
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,8 +145,11 @@ class Repository:
         """Bytes of a manifest that `resolve` found."""
         return self._layout.size(stored.digest)
 
-    def put(self, reference: Tag | Digest, media_type: str, body: bytes) -> Stored:
-        """Keeps a manifest under a tag or its digest. media_type: as pushed; empty if nobody said. `Refused`."""
+    def put(self, reference: Tag | Digest, media_type: str, body: bytes, tags: Sequence[Tag] = ()) -> Stored:
+        """Keeps a manifest under a tag or its digest. media_type: as pushed; empty if nobody said. `Refused`.
+
+        tags: under which it is kept as well.
+        """
         algorithm = digest_algorithm(Digest(reference)) if ":" in reference else "sha256"
         digest = digest_of(body, algorithm)
         if ":" in reference and reference != digest:
@@ -160,7 +163,10 @@ class Repository:
             self._layout.add(body, algorithm)
             self._parsed[digest] = manifest
             entry = {"mediaType": manifest.media_type, "digest": digest, "size": len(body)}
-            self._write(_with_entry(contents.entries, entry, None if ":" in reference else reference))
+            kept = _with_entry(contents.entries, entry, None if ":" in reference else reference)
+            for tag in tags:
+                kept = _with_entry(kept, entry, tag)
+            self._write(kept)
         return Stored(digest=digest, media_type=manifest.media_type, subject=manifest.subject)
 
     def delete_tag(self, tag: Tag) -> None:

@@ -28,7 +28,8 @@ def engine_folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def engine_bin(engine_folder: Path) -> Path:
-    """The folder with `crane`, `buildctl`, `buildkitd`, `docker-buildx`, `docker-registry`, `dockerd`, `syft`, `versitygw`."""
+    """The folder with `crane`, `buildctl`, `buildkitd`, `docker-buildx`, `docker-registry`, `dockerd`, `syft`, `versitygw`,
+    `conformance`."""
     return engine_folder / "bin"
 
 
