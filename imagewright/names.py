@@ -163,11 +163,12 @@ def parse_familiar(text: str) -> Reference:
     host, slash, path = head.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         host, path = "docker.io", head
-    if host in ("docker.io", "index.docker.io"):
-        host, path = "docker.io", path if "/" in path else f"library/{path}"
-    name, _, tag = path.partition(":")
+    name, colon, tag = path.partition(":")
+    if host.lower() in ("docker.io", "index.docker.io"):
+        host, name = "docker.io", name if "/" in name else f"library/{name}"
     repository = make_repository(host, name)
-    return repository.at(parse_digest(digest)) if at else repository.tagged(parse_tag(tag or "latest"))
+    tagged = repository.tagged(parse_tag(tag if colon else "latest"))
+    return repository.at(parse_digest(digest)) if at else tagged
 
 
 _ARCHITECTURES = {
