@@ -66,13 +66,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if project is None:
         return
     option = config.option
+    for plugin in ("terminal", "pytest_jsonreport"):
+        if not config.pluginmanager.hasplugin(plugin):
+            raise pytest.UsageError(f"checks need pytest's plugin {plugin}: leave out `-p no:{plugin}`")
     path = project / DEFAULT / REPORT
     if hasattr(config, "workerinput"):
         path = Path(config.workerinput["report"])
+    elif option.json_report_file is None:  # its word for it is `none`
+        raise pytest.UsageError("checks leave a report: leave out `--json-report-file=none`")
     elif option.json_report_file != ".report.json":
         path = config.invocation_params.dir / option.json_report_file
     # Our report takes the place of the plugin's own: the same document with our section, written as a whole.
     option.json_report, option.json_report_file = False, None
+    option.json_report_summary = False
     option.json_report_omit = ["log", "streams", "collectors", "keywords"]
     run = Run(config, project, path)
     config.stash[RUN] = run
@@ -80,6 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(JSONReportWorker(config) if run.worker else _OurReport(config, run))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto` gains nothing here: the checks compare values in memory."""
     return 0 if _project(config) else None
@@ -111,8 +118,10 @@ class _OurReport(JSONReport):  # type: ignore[misc]
         super().__init__(config)
         self._run = run
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        """After everybody else's, as each may change how the run ends; before the terminal's summary, which is around."""
+        yield
         super().pytest_sessionfinish(session)
         self._run.finish(session, self.report)
 
@@ -227,6 +236,7 @@ class Run:
         except OSError as error:
             raise pytest.UsageError(f"{self.state.folder} cannot be written: {error.strerror}") from None
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """xdist: each worker gets what the controller knows."""
         known = self.asked.recorded.readings if self.asked.recorded else self.asked.readings.results(self.asked.tools())
@@ -303,6 +313,17 @@ class Run:
             )
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Calls the check, so that nobody else can leave it out, and takes nothing it returns for an answer."""
+        if _target_of(pyfuncitem) is None:
+            return None
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001
+        returned = pyfuncitem.obj(**arguments)
+        if returned is not None:
+            raise TypeError(f"a check raises Stale or Unknown, or returns nothing; this one returned {returned!r}")
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
         """Records what the check found. An outcome's report is made here: pytest would draw a traceback, slowly."""
         target = _target_of(item)
@@ -311,6 +332,8 @@ class Run:
             return None
         if self.seen and not isinstance(target, Unlisted):
             raised = verdict.believed(raised, self.seen.distrust(*repositories_of(target)))
+        if item.get_closest_marker("xfail"):
+            raised = RuntimeError("it is expected to fail, so nothing follows from how it ends")
         found = verdict.finding(_check_of(item), target.key, raised)
         item.user_properties.append((PROPERTY, found.as_json()))
         if not isinstance(raised, Outcome):
@@ -346,11 +369,21 @@ class Run:
         if report.when != "teardown":
             return
         for one in _findings(report):
-            if report.failed:
+            if not report.passed:
                 one = verdict.finding(one.check, one.target, RuntimeError("an error in its teardown"))  # noqa: PLW2901
             self.findings.setdefault(one.target, []).append(one)
 
     # The end
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None]:
+        """Around all others: a run that ends by an error, or by Ctrl-C in its last moment, leaves no report."""
+        try:
+            yield
+        except BaseException:
+            if not self.worker:
+                self.report_path.unlink(missing_ok=True)
+            raise
 
     def finish(self, session: pytest.Session, document: dict[str, Any]) -> None:
         """Judges, and writes report, snapshot and what is known good now."""
@@ -359,16 +392,17 @@ class Run:
         if self.is_controller:
             self._take_shared()
         self.section = assemble(self._evidence())
+        fresh = {one.target: one.reference for one in self.section.records if one.state is verdict.State.FRESH}
+        if session.exitstatus == pytest.ExitCode.OK and len(fresh) != len(self.section.expected):
+            # For pytest a check that was skipped, or expected to fail, is none that failed.
+            session.exitstatus = document["exitcode"] = pytest.ExitCode.TESTS_FAILED
         self.recipes.save()
         try:
             if self.seen:
                 write_atomically(self.state.folder / SNAPSHOT, snapshot.dump(self.seen).encode())
+            self.state.remember_good(fresh)
             write_atomically(self.report_path, seal({**document, SECTION: dump_section(self.section)}))
-            self.state.remember_good(
-                {one.target: one.reference for one in self.section.records if one.state is verdict.State.FRESH}
-            )
         except OSError as error:
-            self.report_path.unlink(missing_ok=True)
             self.unwritten = f"the report could not be written to {self.report_path}: {error.strerror}"
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 

@@ -40,7 +40,7 @@ from imagewright.testing import images
 from imagewright.testing.images import Picture, StoreSink, layer
 from imagewright.testing.projects import make_project, make_tool, set_version
 from tests.engine_stand_in import DIGEST as IMAGE_DIGEST
-from tests.engine_stand_in import REFERENCE, StandIn, gone, stand_in
+from tests.engine_stand_in import REFERENCE, StandIn, gone, processes, stand_in
 
 PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 TOOLS = {"codex": "1.0.0", "gemini": "2.1"}
@@ -1253,18 +1253,16 @@ def test_no_secret_is_printed_or_written(world: World) -> None:
         assert [file for file in written if file.is_file() and secret.encode() in file.read_bytes()] == []
 
 
-def test_an_interrupted_explanation_leaves_no_script_running(world: World, tmp_path: Path) -> None:
+def test_an_interrupted_explanation_leaves_no_script_running(world: World) -> None:
     world.make({"codex": "1.0.0"})
     world.base()
-    began = tmp_path / "began"
-    (world.project / "tools" / "codex" / "version.sh").write_text(f"echo $$ > {began}\nexec sleep 600\n")
+    (world.project / "tools" / "codex" / "version.sh").write_text("exec sleep 600.0724\n")
     process = world.start("explain", "codex-fedora", "--fresh")
     deadline = time.monotonic() + 30
-    while not (began.exists() and began.read_text().strip()) and time.monotonic() < deadline:
+    while not processes("600.0724") and time.monotonic() < deadline:
         time.sleep(0.02)
-    script = int(began.read_text())
+    assert processes("600.0724")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=5)
     assert process.returncode == 130
-    with pytest.raises(ProcessLookupError):
-        os.kill(script, 0)
+    assert gone(processes("600.0724"))
