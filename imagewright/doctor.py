@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
+from imagewright.cage import MEMORY, PROCESSES
 from imagewright.errors import Exit
-from imagewright.names import Platform
+from imagewright.names import Platform, is_loopback
 from imagewright.settings import Settings, Surroundings
 
 
@@ -53,6 +54,14 @@ class Asked:
     place: str = ""
     ok: bool = False
     said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a registry answers to a GET of `/v2/`. ahead: seconds by which its clock is ahead of ours, None if unknown."""
+
+    status: int
+    ahead: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,34 +219,72 @@ def emulation(platforms: Iterable[Platform], machine: str, handlers: Mapping[str
     return found
 
 
-def versions(settings: Settings, bash: Asked, engine: str) -> Finding:
-    """How versions are read. engine: the container engine that would run the version-check image, empty for none."""
+def versions(settings: Settings, bash: Asked, engine: str, uncaged: str) -> Finding:
+    """How versions are read. engine: the container engine that would run the version-check image, empty for none.
+
+    uncaged: why scripts get no namespaces of their own on this host, empty where they do.
+    """
     subject, image, fallback = "versions", settings.versions.image, settings.versions.host_fallback
     no_bash = "bash is not installed: no version.sh runs on this host"
     if not image:
         if bash.place:
-            return Finding(
-                subject=subject, state=State.OK, found=f"every version.sh runs on this host, by {bash.place}"
-            )
+            found = f"every version.sh runs on this host, by {bash.place}"
+            return Finding(subject=subject, state=State.OK, found=found, details=_cage(settings, uncaged))
         return Finding(subject=subject, state=State.PROBLEM, found=no_bash, remedy="Install bash.")
     if engine:
         return Finding(subject=subject, state=State.OK, found=f"every version.sh runs in {image}, by {engine}")
     found = f"neither docker nor podman answers, which {image} needs"
     if fallback and bash.place:
-        return Finding(subject=subject, state=State.NOTE, found=f"{found}; every version.sh runs on this host")
+        found = f"{found}; every version.sh runs on this host"
+        return Finding(subject=subject, state=State.NOTE, found=found, details=_cage(settings, uncaged))
     details = (no_bash,) if fallback else ("host-fallback is false",)
     remedy = "Install one of them, or let the host be asked."
     return Finding(subject=subject, state=State.PROBLEM, found=found, details=details, remedy=remedy)
 
 
-def registry(host: str, answer: int | str, credential: str) -> Finding:
-    """A registry. answer: the status of a GET of `/v2/`, or why there is none. credential: where it would come from."""
+def _cage(settings: Settings, uncaged: str) -> tuple[str, ...]:
+    memory = f"{MEMORY // 2**30} GiB of memory a process"
+    if uncaged:
+        return (
+            f"held by its process group alone, as there are no namespaces: {uncaged}",
+            f"each at most {settings.versions.timeout:g} s and {memory}",
+        )
+    return (
+        "in PID and mount namespaces of its own: it sees no other process, no home directory, and only reads its folder",
+        f"each at most {settings.versions.timeout:g} s, {PROCESSES} processes and {memory}",
+    )
+
+
+def registry(host: str, answer: Greeting | str, credential: str) -> Finding:
+    """A registry. answer: to a GET of `/v2/`, or why there is none. credential: where it would come from."""
     login = f"credential: {credential}" if credential else "no credential: asked anonymously"
-    if answer in (200, 401):
+    if isinstance(answer, str) or answer.status not in (200, 401):
+        what = f"does not answer: {answer}" if isinstance(answer, str) else f"status {answer.status} to GET /v2/"
+        remedy = "See whether this is a registry, and whether a proxy stands between."
+        return Finding(subject=host, state=State.PROBLEM, found=what, details=(login,), remedy=remedy)
+    if answer.ahead is None or abs(answer.ahead) <= _SKEW:
         return Finding(subject=host, state=State.OK, found="answers", details=(login,))
-    what = f"status {answer} to GET /v2/" if isinstance(answer, int) else f"does not answer: {answer}"
-    remedy = "See whether this is a registry, and whether a proxy stands between."
-    return Finding(subject=host, state=State.PROBLEM, found=what, details=(login,), remedy=remedy)
+    clock = f"its clock is {abs(answer.ahead):.0f} s {'ahead of' if answer.ahead > 0 else 'behind'} this one"
+    remedy = "Set the clock that is wrong: certificates, tokens and the age of a report depend on it."
+    return Finding(subject=host, state=State.NOTE, found=f"answers; {clock}", details=(login,), remedy=remedy)
+
+
+_SKEW = 60.0
+"""Seconds by which two clocks may differ unnoticed: tokens live for minutes."""
+
+
+def limits(settings: Settings, hosts: Iterable[str]) -> Finding:
+    """What holds for every question to a registry."""
+    most = settings.limits
+    seconds = (
+        f"{most.connect:g} s to connect, {most.read:g} s of silence, {most.total:g} s for a request with its retries"
+    )
+    polite = tuple(
+        f"{host}: {one.connections} connections, "
+        + ("as many requests a second as they carry" if is_loopback(host) else f"{one.per_second:g} requests a second")
+        for host, one in ((host, settings.host(host)) for host in hosts)
+    )
+    return Finding(subject="limits", state=State.OK, found=seconds, details=polite)
 
 
 def surroundings(around: Surroundings, *, bundle_is_there: bool) -> Finding:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-_KEPT = 2**20
+KEPT = 2**20
 """Bytes of each stream that are kept; what comes after is read and dropped."""
 
 _INTERRUPTION_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
 
 _live: set[int] = set()
 _live_lock = threading.Lock()
@@ -27,7 +28,10 @@ class NotStarted(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program ended. status: its exit code, or minus the signal. truncated: it printed more than is kept."""
+    """How a program ended. status: its exit code, or minus the signal. truncated: it printed more than is kept.
+
+    stopped: why it was ended before its time, empty if it was not.
+    """
 
     status: int
     stdout: bytes
@@ -35,6 +39,15 @@ class Ended:
     seconds: float
     timed_out: bool
     truncated: bool
+    stopped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A program that runs. pid: of its process group. flooded: it printed more than is kept."""
+
+    pid: int
+    flooded: bool
 
 
 def run(
@@ -45,11 +58,13 @@ def run(
     cwd: Path | None = None,
     stdin: bytes = b"",
     on_line: Callable[[str], None] | None = None,
+    ends: Callable[[Watched], str] | None = None,
 ) -> Ended:
     """Runs `argv` to its end and returns how it ended; whatever its status, that is no exception.
 
     timeout: seconds, after which its whole process group is killed. env: all of its environment. stdin: given to it,
-    then closed. on_line: called with each line of stdout and stderr as it comes. `NotStarted` if it cannot be run.
+    then closed. on_line: called with each line of stdout and stderr as it comes. ends: says why the program is to be
+    ended now, if so; asked ten times a second. `NotStarted` if it cannot be run.
     """
     started = time.monotonic()
     child = _start(
@@ -64,7 +79,7 @@ def run(
         if child.stdin:
             # Beside the reading: a program that never takes its input must not outlive its time limit.
             threading.Thread(target=_feed, args=(child.stdin, stdin), daemon=True).start()
-        outputs, timed_out = _read(child, started + timeout, on_line)
+        outputs, timed_out, stopped = _read(child, started + timeout, on_line, ends)
     except BaseException:
         # Somebody pressed Ctrl-C, or worse. Told so, a program can end what it has started in groups of their own.
         child.send_signal(signal.SIGINT)
@@ -86,6 +101,7 @@ def run(
         seconds=time.monotonic() - started,
         timed_out=timed_out,
         truncated=cut or cut_too,
+        stopped=stopped,
     )
 
 
@@ -168,14 +184,14 @@ class _Stream:
         self._line = bytearray()
 
     def feed(self, chunk: bytes) -> None:
-        room = _KEPT - len(self.kept)
+        room = KEPT - len(self.kept)
         self.kept += chunk[:room]
         self.cut = self.cut or len(chunk) > room
         if self._on_line:
             *lines, rest = (bytes(self._line) + chunk).split(b"\n")
             for line in lines:
                 self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
-            self._line = bytearray(rest[:_KEPT])
+            self._line = bytearray(rest[:KEPT])
 
     def end(self) -> tuple[bytes, bool]:
         if self._on_line and self._line:
@@ -184,22 +200,31 @@ class _Stream:
 
 
 def _read(
-    child: subprocess.Popen[bytes], deadline: float, on_line: Callable[[str], None] | None
-) -> tuple[list[tuple[bytes, bool]], bool]:
-    """Both outputs to their end; whether the deadline ended them.
+    child: subprocess.Popen[bytes],
+    deadline: float,
+    on_line: Callable[[str], None] | None,
+    ends: Callable[[Watched], str] | None,
+) -> tuple[list[tuple[bytes, bool]], bool, str]:
+    """Both outputs to their end; whether the deadline ended them; why the program was ended before, if it was.
 
     A background process of the child may keep the pipes open: once the child has ended, its group is killed.
     """
     streams = {pipe: _Stream(on_line) for pipe in (child.stdout, child.stderr) if pipe}
-    timed_out = False
+    timed_out, stopped = False, ""
+    next_look = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for pipe in streams:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
             now = time.monotonic()
+            if ends and not stopped and not timed_out and now >= next_look:
+                next_look = now + _LOOK_SECONDS
+                if stopped := ends(Watched(child.pid, any(one.cut for one in streams.values()))):
+                    end_group(child.pid)
+                    deadline = min(deadline, now + 1)
             if now >= deadline:
                 # One second for the kernel to close the pipes of what was killed; who fled the group is not waited for.
-                if timed_out or child.poll() is not None:
+                if timed_out or stopped or child.poll() is not None:
                     break
                 timed_out = True
                 end_group(child.pid)
@@ -219,4 +244,4 @@ def _read(
             child.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             timed_out = True
-    return [stream.end() for stream in streams.values()], timed_out
+    return [stream.end() for stream in streams.values()], timed_out and not stopped, stopped

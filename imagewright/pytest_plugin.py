@@ -27,7 +27,7 @@ from imagewright.errors import BadCatalogue, ImagewrightError
 from imagewright.files import write_atomically
 from imagewright.load import load_catalogue
 from imagewright.recipe import BUILDKIT, Recipes
-from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble
+from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble, seal
 from imagewright.report import dump as dump_section
 from imagewright.snapshot import Snapshot, TargetSeen
 from imagewright.state import DEFAULT, DIGESTS, REPORT, SNAPSHOT, StateFolder
@@ -360,11 +360,10 @@ class Run:
             self._take_shared()
         self.section = assemble(self._evidence())
         self.recipes.save()
-        whole = {**document, SECTION: dump_section(self.section)}
         try:
             if self.seen:
                 write_atomically(self.state.folder / SNAPSHOT, snapshot.dump(self.seen).encode())
-            write_atomically(self.report_path, json.dumps(whole, ensure_ascii=False).encode())
+            write_atomically(self.report_path, seal({**document, SECTION: dump_section(self.section)}))
             self.state.remember_good(
                 {one.target: one.reference for one in self.section.records if one.state is verdict.State.FRESH}
             )

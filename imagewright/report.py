@@ -13,7 +13,9 @@ from typing import Any
 
 from imagewright import reasons
 from imagewright.catalogue import Excluded, Pair, Target, repositories_of
+from imagewright.documents import BadDocument, load_json
 from imagewright.errors import BadReport
+from imagewright.names import digest_of
 from imagewright.snapshot import BaseSeen, HostSeen, Published, Snapshot, TargetSeen, dump_reading
 from imagewright.verdict import Finding, Reason, State, Verdict, judge
 
@@ -125,6 +127,28 @@ def dump(report: Report) -> dict[str, Any]:
             for one in report.records
         ],
     }
+
+
+_SELF = "self"
+
+
+def seal(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a report file: pytest-json-report's document and our section, which gets a hash over all but the hash.
+
+    Half of a surrogate pair, as in the name of a file that is not UTF-8, becomes a question mark.
+    """
+    section = {**document[SECTION], _SELF: _hash(document)}
+    return _encoded(json.dumps({**document, SECTION: section}, ensure_ascii=False))
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    section = {name: value for name, value in document[SECTION].items() if name != _SELF}
+    rest = {**document, SECTION: section}
+    return digest_of(_encoded(json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,20 +335,20 @@ _AGAIN = "Run `pytest checks/` again."
 def parse(content: bytes, where: str) -> Report:
     """The report in the bytes of a pytest-json-report file. `BadReport` unless it accounts for every expected target."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        document = load_json(content, len(content))
+    except BadDocument as error:
         raise BadReport(f"not a report: {error}", remedy=_AGAIN, where=where) from None
     section = document.get(SECTION) if isinstance(document, dict) else None
-    if not isinstance(section, dict):
+    if not isinstance(document, dict) or not isinstance(section, dict):
         raise BadReport("the report has no section of imagewright", remedy=_AGAIN, where=where)
     if section.get("schema") != SCHEMA:
         raise BadReport(f"the report has schema {section.get('schema')}, not {SCHEMA}", remedy=_AGAIN, where=where)
     try:
-        json.dumps(section, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        _refuse_changed(document, section, where)
         report = _report(section)
         _refuse_uncounted(document, where)
         _findings(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BadReport(f"the report is damaged: {error!r}", remedy=_AGAIN, where=where) from None
     _refuse_unaccounted(report, where)
     return report
@@ -407,6 +431,11 @@ def _record(members: Mapping[str, Any]) -> Record:
         since=members["since"],
         last_layer=members["last_layer"],
     )
+
+
+def _refuse_changed(document: Mapping[str, Any], section: Mapping[str, Any], where: str) -> None:
+    if section.get(_SELF) != _hash(document):
+        raise BadReport("the report was changed after it was written", remedy=_AGAIN, where=where)
 
 
 def _refuse_uncounted(document: Mapping[str, Any], where: str) -> None:

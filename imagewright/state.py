@@ -114,6 +114,6 @@ def _members(path: Path) -> dict[str, Any]:
     """The members of a JSON file; none where it is absent or damaged: then nothing is remembered."""
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

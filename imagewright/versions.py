@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from imagewright import containers, process
+from imagewright import cage, containers, process
 from imagewright.catalogue import Tool
 from imagewright.containers import Image
 from imagewright.errors import BadCatalogue
@@ -70,7 +70,7 @@ def on_host(tool: Tool, timeout: float, environ: Mapping[str, str]) -> Reading:
     """Runs a tool's `version.sh` on this machine and says what it printed. Raises nothing."""
 
     def start(folder: Path) -> process.Ended:
-        return process.run(_COMMAND, timeout=timeout, env=environment(environ), cwd=folder)
+        return cage.run(_COMMAND, folder=folder, scratch=folder.parent, timeout=timeout, env=environment(environ))
 
     return replace(_asked(tool, timeout, start), via="host")
 
@@ -104,13 +104,15 @@ def _asked(tool: Tool, timeout: float, start: Callable[[Path], process.Ended]) -
     if not (tool.folder / "version.sh").is_file():
         return _no_reading(tool, Unknown.VERSION_FAILED, "there is no version.sh", 0)
     with tempfile.TemporaryDirectory(prefix="imagewright-version-") as scratch:
-        folder = Path(scratch) / tool.name
+        folder = Path(scratch) / "tool"
         _copy(tool.folder, folder)
         try:
             ended = start(folder)
         except process.NotStarted as error:
             why = f"{error.filename} could not be started: {error.strerror}"
             return _no_reading(tool, Unknown.VERSION_FAILED, why, 0)
+    if ended.stopped:
+        return _no_reading(tool, Unknown.VERSION_FAILED, ended.stopped, ended.seconds)
     if ended.timed_out:
         return _no_reading(tool, Unknown.VERSION_TIMEOUT, f"did not end within {timeout:g} s", ended.seconds)
     if ended.status != 0:

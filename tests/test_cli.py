@@ -35,6 +35,7 @@ from imagewright.embedded.store import Store
 from imagewright.embedded.wire import Answer, Request
 from imagewright.load import load_catalogue
 from imagewright.names import Digest
+from imagewright.report import seal
 from imagewright.testing import images
 from imagewright.testing.images import Picture, StoreSink, layer
 from imagewright.testing.projects import make_project, make_tool, set_version
@@ -128,9 +129,10 @@ class World:
         return self.run("pytest", "checks/", "-q", "-p", "no:cacheprovider", *arguments, **environ)
 
     def change(self, file: Path, edit: Callable[[Any], object]) -> None:
+        """Edits a file; a report gets the hash that fits, as somebody gives it who knows how."""
         document = json.loads(file.read_bytes())
         edit(document)
-        file.write_text(json.dumps(document))
+        file.write_bytes(seal(document) if file == self.report else json.dumps(document).encode())
 
 
 @pytest.fixture
@@ -218,6 +220,11 @@ def report_foreign(world: World) -> None:
     world.report.write_text("{}")
 
 
+def report_edited(world: World) -> None:
+    text = world.report.read_text()
+    world.report.write_text(text.replace('"version": "1.0.0"', '"version": "1.0.1"'))
+
+
 def run_unknown(world: World) -> None:
     (world.state / "run.json").unlink()
 
@@ -272,6 +279,7 @@ PLANS: dict[str, tuple[Callable[[World], object], list[str], int, str]] = {
     "report-gone": (report_gone, [], 50, "there is no report: No such file or directory\n  Run `pytest checks/` first"),
     "report-cut": (report_cut, [], 50, "report.json: not a report: "),
     "report-foreign": (report_foreign, [], 50, "the report has no section of imagewright"),
+    "report-edited": (report_edited, [], 50, "report.json: the report was changed after it was written\n  Run `pytest"),
     "other-nonce": (section("nonce", "0"), [], 50, NOT_OF_LAST),
     "run-unknown": (run_unknown, [], 50, NOT_OF_LAST),
     "other-schema": (section("schema", 2), [], 50, "the report has schema 2, not 1"),
@@ -767,6 +775,7 @@ EXPLANATIONS: dict[str, tuple[Callable[[World], object], int, str]] = {
     "as-it-is": (lambda world: None, 10, "✗ codex-fedora is stale"),
     "no-report": (report_gone, 50, "Run `pytest checks/` first, or ask now with --fresh."),
     "cut": (report_cut, 50, "report.json: not a report: "),
+    "edited": (report_edited, 50, "report.json: the report was changed after it was written\n  Run `pytest"),
     "no-snapshot": (snapshot_gone, 10, "exists         An image is published: "),
     "snapshot-cut": (snapshot_cut, 50, "snapshot.json: "),
     "broken-check": (broken_check, 40, "test_broken.py:1: not Python: "),
@@ -794,6 +803,7 @@ MATRICES: dict[str, tuple[Callable[[World], object], list[str], int, str]] = {
     "settings-broken": (settings_broken, [], 0, "2 tools on 1 base: 0 of 2 fresh\n"),
     "report-gone": (report_gone, [], 50, "there is no report: No such file or directory\n  Run `pytest checks/` first"),
     "report-cut": (report_cut, [], 50, "report.json: not a report: "),
+    "report-edited": (report_edited, [], 50, "report.json: the report was changed after it was written\n  Run `pytest"),
     "report-foreign": (report_foreign, [], 50, "the report has no section of imagewright"),
     "excluded-is-text": (section("excluded", ["goose-node"]), [], 50, "excluded is not a list of objects"),
     "because-of-a-number": (

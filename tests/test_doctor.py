@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from imagewright import doctor
-from imagewright.doctor import Asked, Chosen, Finding, State
+from imagewright.doctor import Asked, Chosen, Finding, Greeting, State
 from imagewright.embedded.server import Seen, Server
 from imagewright.errors import Exit
 from imagewright.names import make_repository, parse_platform
@@ -115,15 +115,50 @@ FOUND: dict[str, tuple[Finding, tuple[str, ...]]] = {
         ),
     ),
     "a registry": (
-        doctor.registry("r.example", 401, "/home/me/.docker/config.json"),
+        doctor.registry("r.example", Greeting(401), "/home/me/.docker/config.json"),
         ("ok", "answers", "credential: /home/me/.docker/config.json"),
     ),
     "a registry for everybody": (
-        doctor.registry("r.example", 200, ""),
+        doctor.registry("r.example", Greeting(200, ahead=-60), ""),
         ("ok", "answers", "no credential: asked anonymously"),
     ),
+    "a registry whose clock is ahead": (
+        doctor.registry("r.example", Greeting(200, ahead=61.4), ""),
+        ("note", "answers; its clock is 61 s ahead of this one", "no credential: asked anonymously"),
+    ),
+    "a registry whose clock is behind": (
+        doctor.registry("r.example", Greeting(401, ahead=-3600), ""),
+        ("note", "answers; its clock is 3600 s behind this one", "no credential: asked anonymously"),
+    ),
+    "scripts in namespaces": (
+        doctor.versions(SETTINGS, here(), "", ""),
+        (
+            "ok",
+            "every version.sh runs on this host, by /bin/it",
+            "in PID and mount namespaces of its own: it sees no other process, no home directory, and only reads its folder",
+            "each at most 60 s, 256 processes and 2 GiB of memory a process",
+        ),
+    ),
+    "scripts without namespaces": (
+        doctor.versions(SETTINGS, here(), "", "unshare is not installed"),
+        (
+            "ok",
+            "every version.sh runs on this host, by /bin/it",
+            "held by its process group alone, as there are no namespaces: unshare is not installed",
+            "each at most 60 s and 2 GiB of memory a process",
+        ),
+    ),
+    "limits": (
+        doctor.limits(SETTINGS, ["r.example", "127.0.0.1:5000"]),
+        (
+            "ok",
+            "5 s to connect, 20 s of silence, 60 s for a request with its retries",
+            "r.example: 32 connections, 100 requests a second",
+            "127.0.0.1:5000: 32 connections, as many requests a second as they carry",
+        ),
+    ),
     "another server": (
-        doctor.registry("r.example", 302, ""),
+        doctor.registry("r.example", Greeting(302, ahead=900), ""),
         ("problem", "status 302 to GET /v2/", "no credential: asked anonymously"),
     ),
     "no server": (
@@ -220,7 +255,7 @@ VERSIONS = {
 @pytest.mark.parametrize("case", VERSIONS)
 def test_versions_are_read_somewhere_or_it_is_a_problem(case: str) -> None:
     settings, bash, engine, state, found = VERSIONS[case]
-    made = doctor.versions(replace(SETTINGS, versions=settings), bash, engine)
+    made = doctor.versions(replace(SETTINGS, versions=settings), bash, engine, "")
     assert (made.state.value, made.found) == (state, found)
 
 

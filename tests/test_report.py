@@ -15,7 +15,7 @@ from imagewright.catalogue import Base, Excluded, Pair, Tool
 from imagewright.documents import OCI_INDEX
 from imagewright.errors import BadReport, Exit
 from imagewright.names import Platform, digest_of, make_repository
-from imagewright.report import Evidence, Record, Report, assemble, dump, parse
+from imagewright.report import Evidence, Record, Report, assemble, dump, parse, seal
 from imagewright.snapshot import (
     BaseSeen,
     CanariesSeen,
@@ -99,7 +99,9 @@ def document(one=GOOD, checks=6):
 
 
 def encoded(one):
-    return one if isinstance(one, bytes) else json.dumps(one).encode()
+    """Its bytes, with the hash that fits, as somebody makes it who knows how: what follows must hold all the same."""
+    whole = isinstance(one, dict) and isinstance(one.get("imagewright"), dict)
+    return one if isinstance(one, bytes) else seal(one) if whole else json.dumps(one).encode()
 
 
 def refusal(content):
@@ -146,8 +148,12 @@ VERDICTS = dump(GOOD)["verdicts"]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not a report: Expecting value: line 1 column 1 (char 0)"),
-        (b"{}{}", "not a report: Extra data: line 1 column 3 (char 2)"),
+        (b"", "not a report: not JSON: Expecting value at line 1, column 1"),
+        (b"{}{}", "not a report: not JSON: Extra data at line 1, column 3"),
+        (b'{"exitcode": 0, "exitcode": 0}', "not a report: the member 'exitcode' stands twice"),
+        (b'{"duration": NaN}', "not a report: NaN is not JSON"),
+        (b'{"a": "\\ud800"}', "not a report: half of a surrogate pair stands for a character"),
+        (b"\xff", "not a report: not UTF-8 at byte 0"),
         (b"[]", "the report has no section of imagewright"),
         (b"null", "the report has no section of imagewright"),
         (b"{}", "the report has no section of imagewright"),
@@ -224,7 +230,49 @@ def test_a_report_that_cannot_account_for_every_target_is_refused(content, reaso
 
 
 def test_a_report_nested_too_deep_is_refused():
-    assert refusal(b"[" * 100_000).startswith("not a report: ")
+    assert refusal(b"[" * 100_000) == "not a report: nested too deep"
+
+
+def moved_verdicts(one):
+    one[OURS]["verdicts"].reverse()
+
+
+def judged_fresh(one):
+    one[OURS]["verdicts"][1].update(verdict="fresh", reasons=[])
+
+
+EDITS = {
+    # what somebody did to a report that was in order, and that would be one still if only our own numbers were asked
+    "a verdict and its reasons": judged_fresh,
+    "a version": lambda one: one[OURS]["verdicts"][0].update(version="2.0"),
+    "a digest of a base": lambda one: one[OURS]["verdicts"][0].update(base_digest=digest("other")),
+    "records in another order": moved_verdicts,
+    "a target less": lambda one: (one[OURS]["verdicts"].pop(), one[OURS]["expected"].pop()),
+    "the total": lambda one: one[OURS].update(total=56),
+    "the time": lambda one: one[OURS].update(started=FINISHED),
+    "a warning less": lambda one: one[OURS]["warnings"].clear(),
+    "a member more": lambda one: one[OURS].update(note="so it is"),
+    "pytest's exit code": lambda one: one.update(exitcode=0),
+    "all of pytest's numbers": lambda one: one.update(summary={"collected": 6, "total": 6}),
+    "a test of pytest's": lambda one: one["tests"][0].update(outcome="passed"),
+    "the hash": lambda one: one[OURS].update(self=digest("x")),
+    "no hash": lambda one: one[OURS].pop("self"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_report_that_was_changed_after_it_was_written_is_refused(edit):
+    one = json.loads(encoded(document()))
+    assert parse(json.dumps(one, indent=1).encode(), "report.json") == GOOD, "its layout is nobody's business"
+    EDITS[edit](one)
+    assert refusal(json.dumps(one).encode()) == "the report was changed after it was written"
+
+
+def test_what_is_no_text_is_written_and_read_back():
+    one = document() | {"tests": [{"nodeid": "\udcff \u2028 \x1b"}] * 6}
+    content = seal(one)
+    assert parse(content, "report.json") == GOOD
+    assert json.loads(content)["tests"][0]["nodeid"] == "? \u2028 \x1b"
 
 
 @given(st.data())

@@ -20,6 +20,8 @@ NOTED = '{"nonce": "n", "started": "2026-01-01T00:00:00Z"'
         ('{"nonce": 5, "started": "2026-01-01T00:00:00Z"}', None),
         ('{"nonce": "n"}', None),
         ("[]", None),
+        ("[" * 100_000, None),
+        ('{"nonce": "\xff"}', None),
         (NOTED, None),
         ("", None),
     ],

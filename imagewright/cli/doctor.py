@@ -5,9 +5,11 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +17,8 @@ from typing import Any, TypeVar
 import click
 import requests
 
+from imagewright import cage, process, suite
 from imagewright import doctor as judge
-from imagewright import process, suite
 from imagewright.builders import BuildRequest, choose
 from imagewright.builders.buildkit import DEFAULT_ADDRESS
 from imagewright.builders.daemon import lacking
@@ -93,10 +95,12 @@ def _findings(place: Place, catalogue: Catalogue | None, problem: str) -> list[F
     answers = {host: _result(one, _late()) for host, one in registries.items()}
     found = [_runtime(), _project(place, catalogue, problem), _checks(place), _files(place)]
     if catalogue:
-        found.append(judge.versions(catalogue.settings, asked["bash"], _container_engine(asked)))
+        uncaged = cage.kind(place.environ.get("PATH", "")).why_not
+        found.append(judge.versions(catalogue.settings, asked["bash"], _container_engine(asked), uncaged))
         credentials = Credentials(surroundings(place.environ))
         for host, answer in answers.items():
             found.append(judge.registry(host, answer, _credential(catalogue.settings, host, credentials)))
+        found.append(judge.limits(catalogue.settings, answers))
     around = surroundings(place.environ)
     found += [
         judge.surroundings(around, bundle_is_there=Path(around.ca_bundle).exists()),
@@ -149,18 +153,26 @@ def _hosts(settings: Settings | None) -> list[str]:
     return list(dict.fromkeys(hosts))
 
 
-def _registry(host: str, place: Place, settings: Settings) -> int | str:
-    """The status of `/v2/` of a registry, or why there is none."""
+def _registry(host: str, place: Place, settings: Settings) -> judge.Greeting | str:
+    """How a registry answers to a GET of `/v2/`, or why it does not."""
     address = "registry-1.docker.io" if host == DOCKER_HUB else host
     scheme = "http" if settings.host(host).plain_http or is_loopback(host) else "https"
     with GuardedSession(_LIMITS, surroundings(place.environ), 1) as session:
         try:
             with session.get(f"{scheme}://{address}/v2/") as answer:
-                return answer.status_code
+                return judge.Greeting(answer.status_code, _ahead(answer.headers.get("Date", "")))
         except requests.RequestException as error:
             return trouble_of(error, _LIMITS).detail
         except OSError as error:  # the file with trusted authorities
             return str(error)
+
+
+def _ahead(date: str) -> float | None:
+    """By how many seconds the clock that a `Date` header was made from is ahead of ours. RFC 9110, 6.6.1."""
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, OverflowError):  # none, or no date
+        return None
 
 
 def _choose(catalogue: Catalogue, place: Place) -> judge.Chosen | None:
