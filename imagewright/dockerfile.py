@@ -155,7 +155,7 @@ def _heredocs(one: _Instruction, escape: str) -> Iterator[tuple[str, bool]]:
 
 def _words(text: str, escape: str) -> list[str]:
     """Split at blanks, but for those that are quoted; quotes are kept."""
-    quoted = rf"{re.escape(escape)}.|'[^']*'|\"(?:{re.escape(escape)}.|[^\"])*\"|\S"
+    quoted = rf"{re.escape(escape)}.|'[^']*'|\"(?:{re.escape(escape)}.|[^\"{re.escape(escape)}])*\"|\S"
     return [found[0] for found in re.finditer(rf"(?:{quoted})+", text)]
 
 

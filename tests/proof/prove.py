@@ -96,7 +96,9 @@ PARTS = {
         ],
         rows=test_rows,
     ),
-    "fuzz": Part(arguments=lambda figures: ["tests/proof/fuzz.py", "--json", str(figures)], rows=fuzz_rows),
+    "fuzz": Part(
+        arguments=lambda figures: ["tests/proof/fuzz.py", "--seconds", "12", "--json", str(figures)], rows=fuzz_rows
+    ),
     "mutation": Part(arguments=lambda figures: ["tests/proof/mutation.py", "--json", str(figures)], rows=mutation_rows),
 }
 
