@@ -3,32 +3,19 @@
 `-s` shows how many runs that were.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from imagewright.catalogue import Catalogue, Tool
-from imagewright.names import Repository
-from imagewright.registry.client import Client
-from imagewright.settings import BasesSettings, HostSettings, Limits, Settings, Surroundings, VersionsSettings
-from imagewright.snapshot import Reading
-from imagewright.survey import Request, survey
 from imagewright.testing import vices
-from imagewright.testing.images import Picture, layer, push
 from imagewright.testing.registry import Registry
 from imagewright.testing.vices import Asked, Vice
 from imagewright.verdict import State
-from imagewright.versions import Readings
-from tests.judging import judged
+from tests.vicious import World, publish
 
-PLATFORMS = ("linux/amd64", "linux/arm64")
 TOOLS, BASES = ("codex", "gemini", "goose"), ("debian", "fedora", "minimal")
-LIMITS = Limits(connect=0.3, read=0.3, total=0.5)
 ELSEWHERE = "https://elsewhere.invalid/v2/"
 FAULTS: dict[str, Vice] = {
     one.name: one
@@ -57,50 +44,6 @@ FAULTS: dict[str, Vice] = {
         vices.redirects(ELSEWHERE),
     )
 }
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A registry, and a project that publishes into it. versions: by tool."""
-
-    registry: Registry
-    versions: dict[str, str]
-
-    def look(self) -> dict[str, State]:
-        """Target → its verdict, all looked at once."""
-        host = self.registry.address
-        settings = Settings(
-            repository=Repository(host, "own/tools"),
-            bases=BasesSettings(repository=Repository(host, "own/bases"), discover=False, names=BASES),
-            registries={host: HostSettings(connections=8)},
-            limits=LIMITS,
-        )
-        tools = tuple(Tool(name=name, folder=Path("tools") / name) for name in TOOLS)
-        catalogue = Catalogue(root=Path(), settings=settings, tools=tools, hash="")
-        targets, _ = catalogue.targets(BASES)
-        request = Request(catalogue=catalogue, base_names=BASES, targets=targets, now="", nonce="n")
-        readings = Readings(
-            [Reading(tool=tool, version=version) for tool, version in self.versions.items()], VersionsSettings(), {}
-        )
-        seen = survey(request, readings, lambda: Client(settings, Surroundings()))
-        readings.close()
-        return {target: found.state for target, found in judged(seen, catalogue, targets).items()}
-
-
-@contextmanager
-def world(root: Path, versions: dict[str, str], *, old: tuple[str, ...] = ()) -> Iterator[World]:
-    """All published at version 1.0, `latest` too. old: targets that are built on what their base was before."""
-    with Registry(root) as registry:
-        for base in BASES:
-            steps = {one: [layer({"etc/base": f"{base} {one}"}), "ENV A=1"] for one in PLATFORMS}
-            below = {one: Picture(steps=many) for one, many in steps.items()}
-            push(registry.sink, "own/bases", [f"{base}-latest"], below)
-            before = {one: Picture(steps=[layer({"etc/base": f"old {one}"})]) for one in PLATFORMS}
-            for tool in TOOLS:
-                on = before if f"{tool}-{base}" in old else below
-                built = {one: picture.on_top(layer({f"bin/{tool}": one})) for one, picture in on.items()}
-                push(registry.sink, "own/tools", [f"{tool}-{base}-{tag}" for tag in ("1.0", "latest")], built)
-        yield World(registry, versions)
 
 
 CHANGES_BODIES = {
@@ -134,18 +77,19 @@ SOME_STALE = (dict.fromkeys(TOOLS, "1.0") | {"goose": "2.0"}, ("codex-debian", "
 
 
 @pytest.fixture(scope="module", params=[ALL_FRESH, SOME_STALE], ids=["all fresh", "some stale"])
-def honest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], World]]:
+def honest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], World]:
     """Makes worlds, alike, each with a registry of its own over the same images."""
     versions, old = request.param
     root = tmp_path_factory.mktemp("world")
-    with world(root / "registry", versions, old=old) as first:
-        yield lambda: World(Registry(root / "registry"), first.versions)
+    with Registry(root) as registry:
+        publish(registry.sink, TOOLS, BASES, old=old)
+    return lambda: World(registry=Registry(root), versions=versions, bases=BASES)
 
 
 def undisturbed(made: World) -> tuple[dict[str, State], list[Asked]]:
     """The verdicts of a run where nothing is wrong, and what it asks, each question once."""
     with made.registry:
-        return made.look(), list({one.target: one for one in made.registry.log}.values())
+        return states(made), list({one.target: one for one in made.registry.log}.values())
 
 
 @pytest.mark.timeout(600)
@@ -184,7 +128,7 @@ def refutation(before: dict[str, State], made: World, vice: Vice, *, green: bool
     """What is wrong with the verdicts of a run with a vice; empty where nothing is. green: whether all may be fresh."""
     with made.registry:
         made.registry.becomes(vice)
-        after = made.look()
+        after = states(made)
         wrote = [one.method for one in made.registry.log if one.method not in ("GET", "HEAD")]
     for target, state in after.items():
         if state is not before[target] and state is not State.UNKNOWN:
@@ -192,6 +136,10 @@ def refutation(before: dict[str, State], made: World, vice: Vice, *, green: bool
     if not green and set(after.values()) == {State.FRESH}:
         return "all is green"
     return f"it wrote: {wrote}" if wrote else ""
+
+
+def states(made: World) -> dict[str, State]:
+    return {target: verdict.state for target, verdict in made.verdicts().items()}
 
 
 T = TypeVar("T")
