@@ -662,7 +662,7 @@ def test_the_next_page_is_on_the_same_host_or_nowhere(
     [
         (Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html>sign in</html>"), Unknown.GARBAGE, 2),
         (Answer(status=200, body=b'{"name": "a/b"}'), Unknown.GARBAGE, 2),
-        (Answer(status=200, body=b'{"tags": ["a", '), Unknown.MALFORMED, 1),
+        (Answer(status=200, body=b'{"tags": ["a", '), Unknown.GARBAGE, 2),
         (Answer(status=200, body=b'{"tags": "a"}'), Unknown.MALFORMED, 1),
         (Answer(status=404, body=b"not here"), Unknown.NOT_A_REGISTRY_ANSWER, 2),
         (refusal(404, "MANIFEST_UNKNOWN"), Unknown.UNEXPECTED_STATUS, 1),

@@ -231,7 +231,7 @@ def test_bases_are_discovered_on_every_page(world: World) -> None:
         ),
         (
             Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html>"),
-            "the bases in {bases} could not be listed: the tag list: not JSON: Expecting value at line 1, column 1",
+            "the bases in {bases} could not be listed: cut short, or no JSON document at all",
         ),
         (error("NAME_UNKNOWN"), "the bases in {bases} could not be listed: the registry says NAME_UNKNOWN"),
         (

@@ -97,7 +97,7 @@ def streamed(answer: Answer, asked: Digest, computed: Digest) -> Absent | Troubl
 def tag_page(answer: Answer) -> bytes | Absent | Trouble:
     """What the answer to a GET of a page of tags means: the body that lists them, or why not."""
     if answer.status == 200:
-        return answer.body
+        return answer.body if _reads_as_json(answer.body) else _NO_DOCUMENT
     if answer.status == 404:
         return _not_found(answer, (NAME_UNKNOWN,))
     return refusal(answer)

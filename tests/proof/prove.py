@@ -91,8 +91,9 @@ def _lines(figures: Path) -> Iterator[dict[str, object]]:
 PARTS = {
     "tests": Part(
         arguments=lambda figures: [
-            *("-m", "pytest", "tests/proof", "tests/test_laws.py", "--proof", "-q"),
-            *("-n", str(os.cpu_count()), "--dist", "worksteal", f"--junitxml={figures}"),
+            *("-m", "pytest", "tests/proof", "tests/faults", "tests/test_laws.py", "--proof", "-q"),
+            # Most of them wait: for a silent registry, for a pause before a retry.
+            *("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", f"--junitxml={figures}"),
         ],
         rows=test_rows,
     ),

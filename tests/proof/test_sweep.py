@@ -72,18 +72,18 @@ def may_be_green(asked: Asked, fault: str) -> bool:
     return vouches or asked.kind == "tags" or (is_304 and fault in CHANGES_BODIES)
 
 
-ALL_FRESH = (dict.fromkeys(TOOLS, "1.0"), ())
-SOME_STALE = (dict.fromkeys(TOOLS, "1.0") | {"goose": "2.0"}, ("codex-debian", "codex-minimal"))
+ALL_FRESH = (dict.fromkeys(TOOLS, "1.0"), BASES, ())
+SOME_STALE = ({"codex": "1.0", "goose": "2.0"}, BASES[:2], ("codex-debian",))
 
 
 @pytest.fixture(scope="module", params=[ALL_FRESH, SOME_STALE], ids=["all fresh", "some stale"])
 def honest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], World]:
     """Makes worlds, alike, each with a registry of its own over the same images."""
-    versions, old = request.param
+    versions, bases, old = request.param
     root = tmp_path_factory.mktemp("world")
     with Registry(root) as registry:
-        publish(registry.sink, TOOLS, BASES, old=old)
-    return lambda: World(registry=Registry(root), versions=versions, bases=BASES)
+        publish(registry.sink, list(versions), bases, old=old)
+    return lambda: World(registry=Registry(root), versions=versions, bases=bases)
 
 
 def undisturbed(made: World) -> tuple[dict[str, State], list[Asked]]:
