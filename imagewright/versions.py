@@ -32,16 +32,20 @@ _AUTHORITIES = frozenset(
     {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO"}
 )
 """Each names a file of authorities whose certificates are trusted."""
-_PASSED_ON = _AUTHORITIES | {
-    *("PATH", "HOME", "LANG", "SSL_CERT_DIR"),
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-}
+_PROXIES = frozenset({"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"})
+_PASSED_ON = _AUTHORITIES | _PROXIES | {"PATH", "HOME", "LANG", "SSL_CERT_DIR", "no_proxy", "NO_PROXY"}
 """All that a script sees of the environment: what it takes to reach the network, and nothing secret."""
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of an environment that scripts of tools get."""
-    return {name: value for name, value in environ.items() if name in _PASSED_ON}
+    """The part of an environment that scripts of tools get. Of a proxy's address what stands before an `@` is secret."""
+    passed = {name: value for name, value in environ.items() if name in _PASSED_ON}
+    return passed | {name: _without_login(passed[name]) for name in _PROXIES & passed.keys()}
+
+
+def _without_login(proxy: str) -> str:
+    scheme, slashes, rest = proxy.rpartition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
 def parse_output(output: bytes) -> tuple[str | None, str]:

@@ -162,6 +162,20 @@ def test_the_way_out_to_the_network_is_passed_on():
     }
 
 
+@pytest.mark.parametrize(
+    ("proxy", "passed"),
+    [
+        ("http://me:secret@proxy.example:3128", "http://proxy.example:3128"),
+        ("http://me:se@cret@proxy.example/", "http://proxy.example/"),
+        ("me:secret@proxy.example", "proxy.example"),
+        ("http://proxy.example", "http://proxy.example"),
+        ("", ""),
+    ],
+)
+def test_a_script_gets_no_login_of_a_proxy(proxy, passed):
+    assert environment({"HTTPS_PROXY": proxy, "http_proxy": proxy}) == {"HTTPS_PROXY": passed, "http_proxy": passed}
+
+
 def test_a_script_reads_its_folder_and_writes_elsewhere(tool):
     made = tool('cat data.txt; rm data.txt 2>"$TMPDIR/why" || touch ~/new "$TMPDIR/new"')
     (made.folder / "data.txt").write_text("4.5.6\n")
