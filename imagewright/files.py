@@ -6,11 +6,23 @@ import tempfile
 from pathlib import Path
 
 
+def is_device(path: Path) -> bool:
+    """Whether `path` is a device, a pipe or a name for one, as /dev/null and /dev/stdout: written to, never replaced."""
+    folder = path.parent.resolve()
+    named_so = folder == Path("/dev") or folder.is_relative_to("/proc")
+    return named_so or (path.exists() and not (path.is_file() or path.is_dir()))
+
+
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> os.stat_result:
     """Replaces the file at `path` with `content`: written beside, flushed to disk, renamed. mode: its permissions.
 
-    The new file's stat. OSError where that fails; then the old file is untouched.
+    The new file's stat. OSError where that fails; then the old file is untouched. A device is written to.
     """
+    if is_device(path):
+        with path.open("wb") as device:
+            device.write(content)
+            device.flush()
+            return os.fstat(device.fileno())
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
@@ -151,6 +152,7 @@ class Run:
         self.by_target: dict[str, TargetSeen] = {}
         self.section: Report | None = None
         self.unwritten = ""
+        self._handlers: dict[int, Any] = {}
         try:
             self.checks = tuple(suite.promises(project))
             self.catalogue = load_catalogue(project, self.environ)
@@ -190,6 +192,7 @@ class Run:
         if self.worker:
             threading.Thread(target=self._end_with_controller, daemon=True).start()
             return
+        self._handle(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP)  # they end a run as Ctrl-C does
         if not self.config.option.collectonly:
             self._begin()
         chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
@@ -204,10 +207,20 @@ class Run:
         self.state.await_unlock()
         os._exit(pytest.ExitCode.INTERRUPTED)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        """xdist: lets the workers go before pytest waits for them."""
+        """Once is enough: what cleans up is not interrupted. xdist: lets the workers go before pytest waits for them."""
+        if not self.worker:
+            self._handle(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if self.is_controller:
             self.state.unlock()
+
+    def _handle(self, handler: Any, *numbers: int) -> None:
+        """Sets how signals are handled until pytest ends, but for those that whoever started it ignores, as nohup does."""
+        in_first_thread = threading.current_thread() is threading.main_thread()  # Python's condition for a handler
+        for number in numbers:
+            if in_first_thread and signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers.setdefault(number, signal.signal(number, handler))
 
     def _read_versions(self, targets: Sequence[Target]) -> None:
         """xdist: versions, and what can be wrong with them, are the controller's, as a worker cannot end the run."""
@@ -466,6 +479,8 @@ class Run:
         self.asked.close()
         process.end_all()
         self.state.unlock()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
 
 RUN = pytest.StashKey[Run]()

@@ -1,5 +1,6 @@
 """A file is replaced as a whole, or stays as it was."""
 
+import os
 import resource
 import signal
 import threading
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagewright.files import append_whole, write_atomically
+from imagewright.files import append_whole, is_device, write_atomically
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -61,6 +62,37 @@ def test_a_folder_in_the_files_place_stays_and_nothing_is_left(tmp_path):
     with pytest.raises(IsADirectoryError):
         write_atomically(tmp_path / "file", b"x")
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_device_or_a_pipe_is_written_to_and_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_atomically(pipe, b"x")
+    reader.join()
+    assert (read, pipe.is_fifo(), [one.name for one in tmp_path.iterdir()]) == ([b"x"], True, ["pipe"])
+    with pytest.raises(OSError, match="No space left on device"):
+        write_atomically(Path("/dev/full"), b"x")
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/dev/null", True),
+        ("/dev/stdout", True),
+        ("/dev/fd/1", True),
+        ("/dev/shm/file", False),
+        ("file", False),
+        (".", False),
+        ("absent", False),
+    ],
+)
+def test_what_is_a_device(tmp_path, path, is_one):
+    (tmp_path / "file").write_bytes(b"")
+    assert is_device(tmp_path / path) == is_one
 
 
 def test_an_absent_folder_is_an_error(tmp_path):

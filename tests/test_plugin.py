@@ -997,18 +997,20 @@ def _until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-INTERRUPTED: dict[str, tuple[list[str], bool]] = {
-    # arguments, and whether it is the registry that hangs, or a version.sh
-    "a hanging version.sh": ([], False),
-    "a hanging registry": ([], True),
-    "a hanging version.sh, workers": (["-n", "2"], False),
-    "a hanging registry, workers": (["-n", "2"], True),
+INTERRUPTED: dict[str, tuple[list[str], bool, list[int]]] = {
+    # arguments, whether it is the registry that hangs, or a version.sh, and what the process is sent
+    "a hanging version.sh": ([], False, [signal.SIGINT]),
+    "a hanging registry": ([], True, [signal.SIGINT]),
+    "a hanging version.sh, workers": (["-n", "2"], False, [signal.SIGINT]),
+    "a hanging registry, workers": (["-n", "2"], True, [signal.SIGINT]),
+    "twice, workers": (["-n", "2"], True, [signal.SIGINT, signal.SIGTERM]),
+    "terminated, its terminal gone": ([], False, [signal.SIGTERM, signal.SIGHUP]),
 }
 
 
 @pytest.mark.parametrize("case", INTERRUPTED)
 def test_an_interrupted_run_ends_at_once_and_leaves_nothing_behind(family: World, case: str) -> None:
-    arguments, registry_hangs = INTERRUPTED[case]
+    arguments, registry_hangs, signals = INTERRUPTED[case]
     marker = f"marker-{family.root.name}"
     started, over = family.root / "started", threading.Event()
 
@@ -1025,7 +1027,9 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_behind(family: World
     time.sleep(0.1)
 
     before = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.02)
     text, _ = process.communicate(timeout=30)
     seconds = time.monotonic() - before
     over.set()
@@ -1042,6 +1046,26 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_behind(family: World
     family.misbehave = lambda request, honest: None
     family.script("codex", "echo 1.0.0")
     assert family.run().code == 0
+
+
+def test_a_run_that_is_not_to_hear_of_its_terminal_does_not(family: World) -> None:
+    reached = threading.Event()
+
+    def late(request: Request, honest: Handler) -> None:
+        if "own/tools/manifests" in request.path:
+            reached.set()
+            time.sleep(0.1)
+
+    family.misbehave = late
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        process = family.start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert reached.wait(20)
+    process.send_signal(signal.SIGHUP)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, text
 
 
 def test_of_two_runs_at_once_the_second_does_nothing(family: World) -> None:

@@ -9,7 +9,7 @@ from imagewright import report
 from imagewright.cli import Place
 from imagewright.cli.clock import now, refuse_old, stamp
 from imagewright.errors import BadCatalogue, BadReport, Exit
-from imagewright.files import write_atomically
+from imagewright.files import is_device, write_atomically
 from imagewright.load import load_catalogue
 from imagewright.plan import Policy, decide, dump
 from imagewright.render import plan_lines
@@ -52,7 +52,7 @@ def plan(
     file = report_file or place.root / DEFAULT / REPORT
     written = output or place.root / DEFAULT / PLAN
     state = StateFolder(file.parent)
-    if not dry_run:
+    if not (dry_run or is_device(written)):
         written.unlink(missing_ok=True)  # whatever happens now, an older plan is not this one
     started = state.started()
     if started and started.error and started.error[0] == Exit.BAD_CATALOGUE:
