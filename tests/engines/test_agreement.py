@@ -83,8 +83,6 @@ def test_a_registry_without_vices_answers_as_a_real_one_does(both: tuple[str, st
     real, ours = both
     ((child, config), *_) = children(real)
     index = get(real, "codex-fedora-1.0").headers["Docker-Content-Digest"]
-        f"http://{real}/v2/{NAME}/manifests/codex-fedora-1.0", headers={"Accept": OCI_INDEX}, timeout=10
-    )
     known = {"child": child, "config": config, "index": index}
     filled = {name: value.format(**known) for name, value in headers.items()}
     expected = asked(real, method, path.format(**known), filled)
