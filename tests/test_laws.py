@@ -29,7 +29,7 @@ from imagewright.testing.vices import Asked, Vice
 from imagewright.verdict import State
 from tests import oracle
 from tests.judging import judged
-from tests.vicious import World, publish
+from tests.vicious import AMD, World, publish
 
 BASES, TOOLS = Repository("ghcr.io", "own/bases"), Repository("ghcr.io", "own/tools")
 BASE, IMAGE, LATEST = (
@@ -307,9 +307,10 @@ name it, and what vouches for the registry holds, it is evidence, be it ever so 
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """With a target that is fresh, and some that are stale: on an old base, without `latest`, with a hole, not there."""
     with Registry(tmp_path_factory.mktemp("laws")) as made:
-        publish(made.sink, ["codex", "crush", "goose"], ["fedora"], old=["crush-fedora"])
-        publish(made.sink, ["aider"], ["fedora"], tags=["1.0"])
-        holed = publish(made.sink, ["gemini"], ["fedora"], labels={"x": "y"})["gemini-fedora"]
+        put = partial(publish, made.sink, bases=["fedora"], platforms=[AMD])
+        put(["codex", "crush", "goose"], old=["crush-fedora"])
+        put(["aider"], tags=["1.0"])
+        holed = put(["gemini"], labels={"x": "y"})["gemini-fedora"]
         place = made.store.repository("own/tools")
         children = json.loads(place.blob(holed).read_bytes())["manifests"]
         place.blob(Digest(children[0]["digest"])).unlink()

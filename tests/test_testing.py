@@ -1,7 +1,8 @@
-"""The toolbox for tests: what a registry with vices says byte for byte, its log, its logins, and the proxies."""
+"""The toolbox for tests: what a registry with vices says byte for byte, its log, its logins, the proxies; its page."""
 
 import base64
 import gzip
+import inspect
 import json
 import re
 import socket
@@ -585,3 +586,44 @@ def test_a_delay_is_half_a_round_trip_each_way(honest: Registry) -> None:
         reply = ask(proxy.address, patience=2)
         assert reply.status == 200
         assert 0.1 <= time.monotonic() - before < 1
+
+
+# The page about it.
+
+PAGE = (Path(__file__).parents[1] / "docs" / "testing.md").read_text()
+
+
+def told(functions: dict[str, object], made: type, leaving_out: int = 0) -> list[str]:
+    """A line of a table for each public function that makes one of these, as its signature and docstring say."""
+    return [
+        f"| `{name}({', '.join([*inspect.signature(one).parameters][leaving_out:])})` | {inspect.getdoc(one)} |"
+        for name, one in functions.items()
+        if inspect.isfunction(one) and not name.startswith("_")
+        if one.__annotations__.get("return") in (made, made.__name__)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("heading", "rows"),
+    [
+        ("| | |", told(vars(Vice), Vice, 1)),
+        ("| the registry … | |", told(vars(vices), Vice)),
+        ("| of `FaultyProxy` | |", told(vars(proxies), Fault)),
+        ("| and when | |", told(vars(Fault), Fault, 1)),
+    ],
+)
+def test_the_page_lists_each_vice_and_fault_in_its_own_words(heading: str, rows: list[str]) -> None:
+    table = PAGE.partition(f"\n{heading}\n|---|---|\n")[2].partition("\n\n")[0].rstrip()
+    assert len(rows) >= 4
+    assert table.split("\n") == rows
+
+
+def test_the_page_lists_each_kind_of_request() -> None:
+    assert f"A kind is one of {', '.join(f'`{one}`' for one in KINDS)}.\n" in PAGE
+
+
+def test_the_example_of_the_page_works(tmp_path: Path) -> None:
+    code = PAGE.partition("```python\n")[2].partition("```")[0]
+    found: dict[str, Callable[[Path], None]] = {}
+    exec(compile(code, "docs/testing.md", "exec"), found)
+    found["test_what_is_lost_is_built_again_and_what_is_not_known_is_not"](tmp_path)

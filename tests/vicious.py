@@ -35,14 +35,15 @@ def publish(
     old: Sequence[str] = (),
     tags: Sequence[str] = ("1.0", "latest"),
     labels: Mapping[str, str] | None = None,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, Digest]:
     """Publishes every base, and every tool on it; target → digest. old: targets that are built on an older base."""
     made = {}
     for base in bases:
-        today = below(base)
+        today = below(base, platforms)
         push(sink, "own/bases", [f"{base}-latest"], today)
         for tool in tools:
-            on = below(base, edition="old") if f"{tool}-{base}" in old else today
+            on = below(base, platforms, "old") if f"{tool}-{base}" in old else today
             built = {one: picture.on_top(layer({f"bin/{tool}": one}), labels=labels) for one, picture in on.items()}
             made[f"{tool}-{base}"] = push(sink, "own/tools", [f"{tool}-{base}-{tag}" for tag in tags], built)
     return made

@@ -5,7 +5,6 @@ Each row is one of the reliability contract's; its verdict is that of the one ta
 
 import datetime as dt
 import json
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +13,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from imagewright.settings import HostSettings, Limits, Surroundings
 from imagewright.testing import vices
 from imagewright.testing.logins import Bearer
 from imagewright.testing.registry import Registry
 from imagewright.testing.vices import Asked, Kind, Vice
+from tests.certificates import Tls, make_authority, resolve_here
 from tests.vicious import AMD, ARM, HASTY, World, publish
 
 FRESH, STALE = "fresh", "stale: image-missing"
@@ -292,57 +289,9 @@ def test_a28_yesterdays_index_is_judged_as_its_bytes_say(registry: Registry) -> 
 # A15, A16: TLS.
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Who signs here, and a certificate for `registry.test`."""
-
-    authority: trustme.CA
-    bundle: str
-
-    def context(self, *names: str, **validity: dt.datetime) -> ssl.SSLContext:
-        """A server's context with a certificate for some names."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        if validity:
-            _load(context, *_self_made(names[0], self.authority, **validity))
-        else:
-            self.authority.issue_cert(*names).configure_cert(context)
-        return context
-
-
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-    bundle = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
-    return Tls(authority, str(bundle))
-
-
-def _self_made(name: str, authority: trustme.CA, **validity: dt.datetime) -> tuple[bytes, bytes]:
-    """Certificate and key, signed by an authority, valid when asked for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    signer = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
-    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(validity["since"])
-        .not_valid_after(validity["until"])
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(signer, hashes.SHA256())  # type: ignore[arg-type]
-    )
-    private = serialization.PrivateFormat.TraditionalOpenSSL
-    pem = key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
-    return made.public_bytes(serialization.Encoding.PEM), pem
-
-
-def _load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    blob = trustme.Blob(key + certificate)
-    with blob.tempfile() as file:
-        context.load_cert_chain(file)
+    return make_authority(tmp_path_factory.mktemp("tls"))
 
 
 NOW = dt.datetime.now(dt.UTC)
@@ -374,12 +323,7 @@ def test_a16_what_cannot_be_trusted_is_not_talked_to(
     tmp_path: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     make, expected = SERVERS[case]
-    resolve = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *more, **named: resolve("127.0.0.1" if host == "registry.test" else host, *more, **named),
-    )
+    resolve_here(monkeypatch)
     with Registry(tmp_path / "registry", tls=make(tls)) as registry:
         publish(registry.sink, ["codex"], ["fedora"])
         address = f"registry.test:{registry.address.rpartition(':')[2]}"
