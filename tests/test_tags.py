@@ -18,8 +18,12 @@ SIGNATURE = "sha256-" + "a" * 64
         (["fedora-amd64-latest", "fedora-arm64-latest", "fedora-latest"], ("fedora",)),
         (["arch-amd64-latest"], ("arch",)),
         (["pi-arm-v7-latest", "old-arm64-v8-latest", "z-s390x-latest"], ("old", "pi", "z")),
+        (["a-arm-latest", "b-arm-v6-latest", "c-386-latest"], ("a", "b", "c")),
+        (["a-ppc64le-latest", "b-riscv64-latest"], ("a", "b")),
         (["latest", "fedora", "fedora-1.2.3", "fedora-latest-2"], ()),
         ([SIGNATURE, f"{SIGNATURE}.sig", f"{SIGNATURE}-latest"], ()),
+        ([f"sha256-{'05af9bd1' * 8}-latest", f"sha256-{'3c27e684' * 8}-latest"], ()),
+        ([f"sha256-{'a' * 63}-latest"], (f"sha256-{'a' * 63}",)),
         (["-latest", "Foo-latest", "a--b-latest", "_x-latest"], ()),
         (["node-lts-slim-latest", "arm-latest", "amd64-latest"], ("amd64", "arm", "node-lts-slim")),
     ],
@@ -71,6 +75,35 @@ def test_semver_orders_as_the_specification_lists_it():
 )
 def test_two_versions_compare_by_the_scheme_of_their_tool(scheme, one, other, answer):
     assert compare(scheme, one, other) == answer
+
+
+SMALLEST = "0.0.0-0"
+"""Of all versions that semver knows. What stands behind its `-` is not compared with what semver does not know."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.0.1", "15.25.35", "10.20.30", "199.288.377", "v1.2.3"),
+        *("1.0.0-0", "1.0.0-9", "1.0.0-10", "1.0.0-159", "1.0.0-a", "1.0.0-M", "1.0.0-aMzZ", "1.0.0--"),
+        *("1.0.0-x-y-z.-", "1.0.0-SNAPSHOT-123", "1.0.0-alpha0.valid", "1.0.0-0A.is.legal", "1.0.0-159x.0"),
+        *("1.0.0-0.3.7", "1.0.0-x.7.z.92", "1.0.0-a059", "1.0.0-a.b-c-somethinglong"),
+    ],
+)
+def test_semver_knows_a_version(text):
+    assert compare("semver", text, SMALLEST) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1", "1.2", "1.2.3.4", "alpha", "-1.2.3", " 1.2.3", "1.2.3\n", "V1.2.3", "vv1.2.3", "v"),
+        *("01.2.3", "1.02.3", "1.2.03", "00.0.0", "1x2.3", "1.2x3", "1..3", "1.2.3-", "1.2.3-a.", "1.2.3-.a"),
+        *("1.2.3-01", "1.2.3-00", "1.2.3-a.01", "1.2.3-a_b", "1.2.3-a..b", "1.2.3-a/b", "1.2.3-é", "1.2.3-a\n", "1.2.3+b"),
+    ],
+)
+def test_semver_does_not_know_a_version(text):
+    assert compare("semver", text, SMALLEST) is None
 
 
 versions = st.from_regex(r"v?[0-9]{1,2}(\.[0-9]{1,2}){0,2}(-?[a-z0-9]{1,3}(\.[0-9])?)?", fullmatch=True)
