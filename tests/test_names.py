@@ -129,7 +129,10 @@ def test_a_host_is_spelled_in_lower_case(text, host):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "https://ghcr.io", "ghcr.io/", "user@ghcr.io", "ghcr.io:", "a:65536", "-a", "a..b", "a_b", "é.example", "::1"],
+    [
+        *("", "https://ghcr.io", "ghcr.io/", "user@ghcr.io", "ghcr.io:", "a:65536", "-a", "a..b", "a_b", "é.example"),
+        *("::1", "a-", "a.-b", "a-.b", "a.", ".a", "[]", "[::1", "[g::]", "[::1]x", "a:123456", "a:x", "a:-1", "a b"),
+    ],
 )
 def test_what_is_no_host_is_refused(text):
     assert refusal(parse_host, text) == f"'{text}' is not a registry: host or host:port, without scheme and path"
