@@ -8,6 +8,9 @@ import pytest
 from imagewright.names import Digest, digest_of
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import (
+    BLOB_UNKNOWN,
+    DENIED,
+    NAME_UNKNOWN,
     RETRIES,
     Absent,
     Answer,
@@ -102,7 +105,12 @@ CUT = Trouble(Unknown.GARBAGE, "cut short, or no JSON document at all")
         (b"[" * 100_000, {}, None, CUT),
         (b"welcome", {}, None, CUT),
         (b"\xff", {}, None, CUT),
-        (b"{}", {}, DIGEST, Trouble(Unknown.INTEGRITY, f"the bytes have digest {digest_of(b'{}')}, asked for was {DIGEST}")),
+        (
+            b"{}",
+            {},
+            DIGEST,
+            Trouble(Unknown.INTEGRITY, f"the bytes have digest {digest_of(b'{}')}, asked for was {DIGEST}"),
+        ),
     ],
 )
 def test_a_200_without_a_whole_document_is_garbage(
@@ -158,6 +166,22 @@ def test_a_404_means_absent_only_in_the_registrys_own_words(body: bytes, meaning
         assert content(answer, None, MISSING_CODES) == meaning
 
 
+@pytest.mark.parametrize(("size", "meaning"), [(64 * 1024, Absent("MANIFEST_UNKNOWN")), (64 * 1024 + 1, NO_WORD)])
+def test_the_words_of_a_registry_have_at_most_64_kib(size: int, meaning: Absent | Trouble) -> None:
+    body = error("MANIFEST_UNKNOWN").ljust(size)
+    assert content(Answer(status=404, headers={}, body=body), None, MISSING_CODES) == meaning
+
+
+def test_a_200_where_something_else_was_asked_for_is_garbage() -> None:
+    found = refusal(Answer(status=200, headers={}, body=BODY))
+    assert found == Trouble(Unknown.GARBAGE, "status 200 without the content that was asked for")
+    assert found.retry_after is None
+
+
+def test_the_codes_of_the_specification() -> None:
+    assert (NAME_UNKNOWN, BLOB_UNKNOWN, DENIED) == ("NAME_UNKNOWN", "BLOB_UNKNOWN", "DENIED")
+
+
 def test_another_word_for_absent_counts_where_it_is_configured() -> None:
     harbor = Answer(status=404, headers={}, body=error("NOT_FOUND"))
     assert content(harbor, None, ("MANIFEST_UNKNOWN", "NOT_FOUND")) == Absent("NOT_FOUND")
@@ -168,7 +192,12 @@ def test_another_word_for_absent_counts_where_it_is_configured() -> None:
     [
         (400, b"", Unknown.UNEXPECTED_STATUS, "status 400"),
         (400, error("UNSUPPORTED"), Unknown.UNEXPECTED_STATUS, "status 400 UNSUPPORTED, 'why'"),
-        (401, error("UNAUTHORIZED", "authentication required"), Unknown.AUTH, "status 401 UNAUTHORIZED, 'authentication required'"),
+        (
+            401,
+            error("UNAUTHORIZED", "authentication required"),
+            Unknown.AUTH,
+            "status 401 UNAUTHORIZED, 'authentication required'",
+        ),
         (401, b"true", Unknown.AUTH, "status 401"),
         (401, error("", "why"), Unknown.AUTH, "status 401, 'why'"),
         (401, error("UNAUTHORIZED", None), Unknown.AUTH, "status 401 UNAUTHORIZED"),
@@ -282,6 +311,10 @@ LONG_LAST = "%3D" * 150
         ('</x>; rel="last next"', "/x"),
         ('</x>; title="a, b"; rel="next"', "/x"),
         ('</x>; rel = "next"', "/x"),
+        ('</x>; title=""; rel="next"', "/x"),
+        ("</x>; title=; rel=next", "/x"),
+        ('</x>; anchor; rel="next"', "/x"),
+        ('<>; rel="next"', ""),
         ('</first>; rel="first", </next>; rel="next"', "/next"),
         ('</next>; rel="next", </last>; rel="last"', "/next"),
         ('</x>; rel="prev"', None),
@@ -310,7 +343,14 @@ def test_what_is_repeated_and_how_often() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("https://r.example", "http://127.0.0.1:5000", "https://[::1]:5000/x", "HTTPS://R-5.Example:443?x", "h://", "a+b-c.9://x#y"),
+        *(
+            "https://r.example",
+            "http://127.0.0.1:5000",
+            "https://[::1]:5000/x",
+            "HTTPS://R-5.Example:443?x",
+            "h://",
+            "a+b-c.95://x#y",
+        ),
         *("https://r.example/a\\b", "https://r_z.example/@x", "ZaQzMm://MmQ.45"),
     ],
 )
@@ -321,8 +361,23 @@ def test_everyone_reads_the_same_host_in_a_plain_url(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "r.example", "//r.example", "/path", "https:r.example", "https:/r.example", "1https://r.example", "://r.example"),
-        *("https://u@r.example", "https://u:p@r.example/", "https://r.example\\@evil.example", "https://r.example\n", "https://é"),
+        *(
+            "",
+            "r.example",
+            "//r.example",
+            "/path",
+            "https:r.example",
+            "https:/r.example",
+            "1https://r.example",
+            "://r.example",
+        ),
+        *(
+            "https://u@r.example",
+            "https://u:p@r.example/",
+            "https://r.example\\@evil.example",
+            "https://r.example\n",
+            "https://é",
+        ),
         *("https://r.example /", " https://r.example", "https://r.example%2f", "ht_tp://r.example", "-://x"),
     ],
 )

@@ -367,8 +367,11 @@ def test_who_waits_for_what_is_held_is_built_on_what_is_there():
 
 
 def test_a_plan_in_bytes():
-    made = plan(record("codex-fedora", CHANGED), record("a-x", CHANGED), policy=Policy(vanished_at_most=3, hold={"a": "é"}))
+    made = plan(
+        record("codex-fedora", CHANGED), record("a-x", CHANGED), policy=Policy(vanished_at_most=3, hold={"a": "é"})
+    )
     assert dump(made).decode() == WRITTEN
+    assert parse(WRITTEN.encode(), "plan.json") == made
 
 
 WRITTEN = """{

@@ -180,6 +180,26 @@ def test_a_finding_passes_through_the_report_unchanged(found):
     assert Finding.from_json(json.loads(json.dumps(found.as_json()))) == found
 
 
+def test_what_was_not_said_is_empty_in_the_report():
+    assert Reason(code=reasons.Stale.IMAGE_MISSING).as_json() == {
+        "code": "image-missing",
+        "platform": "",
+        "expected": "",
+        "found": "",
+        "detail": "",
+    }
+    assert RIGHT.as_json() == {"check": "a", "target": "t", "kind": "right", "reasons": [], "why": ""}
+
+
+def test_the_three_verdicts_by_name():
+    assert [one.value for one in State] == ["fresh", "stale", "unknown"]
+
+
+def test_a_verdict_has_no_reasons_unless_it_names_some_and_can_be_counted():
+    assert Verdict(state=State.FRESH) == Verdict(state=State.FRESH, reasons=(), not_asked={})
+    assert len({Verdict(state=State.FRESH, not_asked={"d": "no label"}), Verdict(state=State.FRESH)}) == 2
+
+
 @pytest.mark.parametrize("reason", [BEHIND, CHANGED, LATE])
 def test_a_reason_passes_through_the_report_unchanged(reason):
     assert Reason.from_json(json.loads(json.dumps(reason.as_json()))) == reason
