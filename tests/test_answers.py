@@ -5,15 +5,19 @@ import json
 
 import pytest
 
-from imagewright.names import Digest
+from imagewright.names import Digest, digest_of
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import (
+    BLOB_UNKNOWN,
+    DENIED,
+    NAME_UNKNOWN,
     RETRIES,
     Absent,
     Answer,
     Document,
     Trouble,
     content,
+    is_plain_url,
     next_page,
     refusal,
     streamed,
@@ -86,6 +90,41 @@ def test_a_200_is_evidence_if_its_bytes_are_right(
     assert content(answer, asked, MISSING_CODES) == meaning
 
 
+CUT = Trouble(Unknown.GARBAGE, "cut short, or no JSON document at all")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "asked", "meaning"),
+    [
+        (b"", {}, None, Trouble(Unknown.GARBAGE, "status 200 with an empty body")),
+        (b"", {}, DIGEST, Trouble(Unknown.GARBAGE, "status 200 with an empty body")),
+        (BODY[:-1], {}, None, CUT),
+        (BODY[:-1], {}, DIGEST, CUT),
+        (BODY[:-1], {"docker-content-digest": DIGEST}, None, CUT),
+        (BODY[:-1], {"docker-content-digest": DIGEST}, DIGEST, CUT),
+        (b"[" * 100_000, {}, None, CUT),
+        (b"welcome", {}, None, CUT),
+        (b"\xff", {}, None, CUT),
+        (
+            b"{}",
+            {},
+            DIGEST,
+            Trouble(Unknown.INTEGRITY, f"the bytes have digest {digest_of(b'{}')}, asked for was {DIGEST}"),
+        ),
+    ],
+)
+def test_a_200_without_a_whole_document_is_garbage(
+    body: bytes, headers: dict[str, str], asked: Digest | None, meaning: Trouble
+) -> None:
+    assert content(Answer(status=200, headers=headers, body=body), asked, MISSING_CODES) == meaning
+
+
+def test_bytes_that_are_no_json_are_evidence_where_their_digest_is_known() -> None:
+    for headers, asked in (({}, digest_of(b"[")), ({"docker-content-digest": digest_of(b"[")}, None)):
+        found = content(Answer(status=200, headers=headers, body=b"["), asked, MISSING_CODES)
+        assert found == Document(body=b"[", media_type="", digest=digest_of(b"["))
+
+
 NO_WORD = Trouble(Unknown.NOT_A_REGISTRY_ANSWER, "status 404 without a registry's error body")
 
 
@@ -127,6 +166,22 @@ def test_a_404_means_absent_only_in_the_registrys_own_words(body: bytes, meaning
         assert content(answer, None, MISSING_CODES) == meaning
 
 
+@pytest.mark.parametrize(("size", "meaning"), [(64 * 1024, Absent("MANIFEST_UNKNOWN")), (64 * 1024 + 1, NO_WORD)])
+def test_the_words_of_a_registry_have_at_most_64_kib(size: int, meaning: Absent | Trouble) -> None:
+    body = error("MANIFEST_UNKNOWN").ljust(size)
+    assert content(Answer(status=404, headers={}, body=body), None, MISSING_CODES) == meaning
+
+
+def test_a_200_where_something_else_was_asked_for_is_garbage() -> None:
+    found = refusal(Answer(status=200, headers={}, body=BODY))
+    assert found == Trouble(Unknown.GARBAGE, "status 200 without the content that was asked for")
+    assert found.retry_after is None
+
+
+def test_the_codes_of_the_specification() -> None:
+    assert (NAME_UNKNOWN, BLOB_UNKNOWN, DENIED) == ("NAME_UNKNOWN", "BLOB_UNKNOWN", "DENIED")
+
+
 def test_another_word_for_absent_counts_where_it_is_configured() -> None:
     harbor = Answer(status=404, headers={}, body=error("NOT_FOUND"))
     assert content(harbor, None, ("MANIFEST_UNKNOWN", "NOT_FOUND")) == Absent("NOT_FOUND")
@@ -137,15 +192,26 @@ def test_another_word_for_absent_counts_where_it_is_configured() -> None:
     [
         (400, b"", Unknown.UNEXPECTED_STATUS, "status 400"),
         (400, error("UNSUPPORTED"), Unknown.UNEXPECTED_STATUS, "status 400 UNSUPPORTED, 'why'"),
-        (401, error("UNAUTHORIZED", "authentication required"), Unknown.AUTH, "status 401 UNAUTHORIZED, 'auth"),
+        (
+            401,
+            error("UNAUTHORIZED", "authentication required"),
+            Unknown.AUTH,
+            "status 401 UNAUTHORIZED, 'authentication required'",
+        ),
         (401, b"true", Unknown.AUTH, "status 401"),
+        (401, error("", "why"), Unknown.AUTH, "status 401, 'why'"),
+        (401, error("UNAUTHORIZED", None), Unknown.AUTH, "status 401 UNAUTHORIZED"),
+        (401, error("UNAUTHORIZED", ""), Unknown.AUTH, "status 401 UNAUTHORIZED"),
+        (403, error("X" * 64, ""), Unknown.AUTH, f"status 403 {'X' * 64}"),
+        (403, error("azAZ059_-", ""), Unknown.AUTH, "status 403 azAZ059_-"),
+        (403, error("A", ""), Unknown.AUTH, "status 403 A"),
         (403, error("DENIED"), Unknown.AUTH, "status 403 DENIED, 'why'"),
         (403, error("denied", "or it may not exist"), Unknown.AUTH, "status 403 denied, 'or it may not exist'"),
         (403, error("DENIED", "\x1b[31mred\n"), Unknown.AUTH, r"status 403 DENIED, '\x1b[31mred\n'"),
         (403, error("DENIED", "m" * 100), Unknown.AUTH, f"status 403 DENIED, '{'m' * 80}…'"),
         (405, b"{}", Unknown.UNEXPECTED_STATUS, "status 405"),
         (406, b"", Unknown.UNEXPECTED_STATUS, "status 406"),
-        (410, error("MANIFEST_UNKNOWN"), Unknown.UNEXPECTED_STATUS, "status 410 MANIFEST_UNKNOWN"),
+        (410, error("MANIFEST_UNKNOWN"), Unknown.UNEXPECTED_STATUS, "status 410 MANIFEST_UNKNOWN, 'why'"),
         (412, b"a line that is not JSON", Unknown.UNEXPECTED_STATUS, "status 412"),
         (418, b"", Unknown.UNEXPECTED_STATUS, "status 418"),
         (451, b"", Unknown.UNEXPECTED_STATUS, "status 451"),
@@ -154,7 +220,7 @@ def test_another_word_for_absent_counts_where_it_is_configured() -> None:
         (499, b"", Unknown.REGISTRY_UNAVAILABLE, "status 499"),
         (500, error("UNKNOWN"), Unknown.REGISTRY_UNAVAILABLE, "status 500 UNKNOWN, 'why'"),
         (502, b"<html>", Unknown.REGISTRY_UNAVAILABLE, "status 502"),
-        (503, error("MANIFEST_UNKNOWN"), Unknown.REGISTRY_UNAVAILABLE, "status 503 MANIFEST_UNKNOWN"),
+        (503, error("MANIFEST_UNKNOWN"), Unknown.REGISTRY_UNAVAILABLE, "status 503 MANIFEST_UNKNOWN, 'why'"),
         (504, b"", Unknown.REGISTRY_UNAVAILABLE, "status 504"),
         (522, b"", Unknown.REGISTRY_UNAVAILABLE, "status 522"),
         (501, b"", Unknown.UNEXPECTED_STATUS, "status 501"),
@@ -168,7 +234,7 @@ def test_every_other_status_leaves_the_question_open(status: int, body: bytes, r
     answer = Answer(status=status, headers={}, body=body)
     for meaning in (content(answer, None, MISSING_CODES), tag_page(answer), streamed(answer, DIGEST, DIGEST)):
         assert isinstance(meaning, Trouble)
-        assert (meaning.reason, meaning.detail[: len(detail)]) == (reason, detail)
+        assert (meaning.reason, meaning.detail) == (reason, detail)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +258,9 @@ def test_a_blob_that_was_hashed_on_its_way_is_judged_by_that(
     ("status", "body", "meaning"),
     [
         (200, b'{"tags": []}', b'{"tags": []}'),
+        (200, b'{"tags": [', CUT),
+        (200, b"<html>", CUT),
+        (200, b"", CUT),
         (404, error("NAME_UNKNOWN"), Absent("NAME_UNKNOWN")),
         (404, error("MANIFEST_UNKNOWN"), Trouble(Unknown.UNEXPECTED_STATUS, "status 404 MANIFEST_UNKNOWN")),
         (404, b"not here", NO_WORD),
@@ -242,6 +311,10 @@ LONG_LAST = "%3D" * 150
         ('</x>; rel="last next"', "/x"),
         ('</x>; title="a, b"; rel="next"', "/x"),
         ('</x>; rel = "next"', "/x"),
+        ('</x>; title=""; rel="next"', "/x"),
+        ("</x>; title=; rel=next", "/x"),
+        ('</x>; anchor; rel="next"', "/x"),
+        ('<>; rel="next"', ""),
         ('</first>; rel="first", </next>; rel="next"', "/next"),
         ('</next>; rel="next", </last>; rel="last"', "/next"),
         ('</x>; rel="prev"', None),
@@ -265,3 +338,48 @@ def test_what_is_repeated_and_how_often() -> None:
         "integrity": 1,
         "not-a-registry-answer": 1,
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "https://r.example",
+            "http://127.0.0.1:5000",
+            "https://[::1]:5000/x",
+            "HTTPS://R-5.Example:443?x",
+            "h://",
+            "a+b-c.95://x#y",
+        ),
+        *("https://r.example/a\\b", "https://r_z.example/@x", "ZaQzMm://MmQ.45"),
+    ],
+)
+def test_everyone_reads_the_same_host_in_a_plain_url(text: str) -> None:
+    assert is_plain_url(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "r.example",
+            "//r.example",
+            "/path",
+            "https:r.example",
+            "https:/r.example",
+            "1https://r.example",
+            "://r.example",
+        ),
+        *(
+            "https://u@r.example",
+            "https://u:p@r.example/",
+            "https://r.example\\@evil.example",
+            "https://r.example\n",
+            "https://é",
+        ),
+        *("https://r.example /", " https://r.example", "https://r.example%2f", "ht_tp://r.example", "-://x"),
+    ],
+)
+def test_not_everyone_reads_the_same_host_in_it(text: str) -> None:
+    assert not is_plain_url(text)

@@ -84,7 +84,11 @@ def test_the_digest_of_bytes_is_the_published_test_vector(content, algorithm, di
     assert digest_algorithm(parse_digest(digest)) == algorithm
 
 
-@pytest.mark.parametrize("text", ["latest", "_", "1.2.3", "A-b_c.d", "0", "x" * 128, "codex-fedora-0.77.0"])
+def test_a_digest_is_sha256_unless_another_is_asked_for():
+    assert digest_of(b"") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize("text", ["latest", "_", "1.2.3", "A-b_c.d", "0", "x" * 128, "codex-fedora-0.77.0", "M", "xM5"])
 def test_a_tag_is_accepted_as_it_is(text):
     assert parse_tag(text) == text
 
@@ -102,6 +106,7 @@ CHARACTERS = "a tag consists of letters, digits, '_', '.', '-' and starts with n
         ("a/b", f"'a/b' cannot be a tag: {CHARACTERS}"),
         ("a:b", f"'a:b' cannot be a tag: {CHARACTERS}"),
         ("é", f"'é' cannot be a tag: {CHARACTERS}"),
+        (f"-{'x' * 127}", f"'-{'x' * 79}…' cannot be a tag: {CHARACTERS}"),
         ("a\n", rf"'a\n' cannot be a tag: {CHARACTERS}"),
         ("$(id)", f"'$(id)' cannot be a tag: {CHARACTERS}"),
         ("x" * 129, f"'{'x' * 80}…' cannot be a tag: a tag has at most 128 characters, this one 129"),
@@ -120,6 +125,7 @@ def test_what_is_no_tag_is_refused_with_the_rule_it_breaks(text, message):
         ("127.0.0.1:65535", "127.0.0.1:65535"),
         ("[::1]:5000", "[::1]:5000"),
         ("[FE80::1]", "[fe80::1]"),
+        ("[2001:db8::c5]:5", "[2001:db8::c5]:5"),
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
     ],
 )
@@ -129,13 +135,32 @@ def test_a_host_is_spelled_in_lower_case(text, host):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "https://ghcr.io", "ghcr.io/", "user@ghcr.io", "ghcr.io:", "a:65536", "-a", "a..b", "a_b", "é.example", "::1"],
+    [
+        *("", "https://ghcr.io", "ghcr.io/", "user@ghcr.io", "ghcr.io:", "a:65536", "-a", "a..b", "a_b", "é.example"),
+        *(
+            "::1",
+            "a-",
+            "a.-b",
+            "a-.b",
+            "a.",
+            ".a",
+            "[]",
+            "[::1",
+            "[g::]",
+            "[::1]x",
+            "a:123456",
+            "a:000080",
+            "a:x",
+            "a:-1",
+            "a b",
+        ),
+    ],
 )
 def test_what_is_no_host_is_refused(text):
     assert refusal(parse_host, text) == f"'{text}' is not a registry: host or host:port, without scheme and path"
 
 
-@pytest.mark.parametrize("text", ["a", "aicage/aicage-image-base", "a.b/c_d/e__f/g---h", "0/1/2"])
+@pytest.mark.parametrize("text", ["a", "aicage/aicage-image-base", "a.b/c_d/e__f/g---h", "0/1/2", "m5.m5/a-5"])
 def test_a_repository_is_accepted_as_it_is(text):
     assert parse_repository(text) == text
 
@@ -185,6 +210,10 @@ def test_a_tool_or_base_cannot_be_called_so(text):
         ("[::2]:5000", False),
         ("[::ffff:127.0.0.1]", False),
         ("127.1", False),
+        ("127.10.20.30:5000", True),
+        ("127x0.0.1", False),
+        ("127.0x0.1", False),
+        ("127.0.0x1", False),
         ("ghcr.io", False),
     ],
 )
@@ -251,6 +280,9 @@ def test_an_incomplete_or_double_reference_is_refused(text, message):
         ("linux/armhf", "linux/arm/v7"),
         ("linux/armel", "linux/arm/v6"),
         ("linux/i386", "linux/386"),
+        ("linux/i386/v5", "linux/386"),
+        ("linux/armhf/v6", "linux/arm/v7"),
+        ("linux/armel/v7", "linux/arm/v6"),
         ("macos/arm64", "darwin/arm64"),
         ("linux/riscv64", "linux/riscv64"),
     ],
@@ -261,6 +293,10 @@ def test_a_platform_is_spelled_as_containerd_does(text, spelled):
 
 def test_a_document_may_spell_a_platform_in_capitals():
     assert Platform("Linux", "AMD64", "V1").normalised() == Platform("linux", "amd64")
+
+
+def test_a_platform_is_of_any_variant_and_version_unless_it_names_one():
+    assert Platform("linux", "amd64") == Platform("linux", "amd64", "", "")
 
 
 def test_the_version_of_windows_belongs_to_the_platform():

@@ -1,5 +1,6 @@
 """The plan: which builds follow from a report, which do not and why; written and read back, and no edit passes."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from imagewright import reasons
 from imagewright.errors import BadReport, Exit
-from imagewright.plan import Build, Held, Plan, Policy, decide, dump, key, parse
+from imagewright.plan import Build, Held, Plan, Policy, Waiting, decide, dump, key, parse
 from imagewright.report import Record, Report
 from imagewright.verdict import Reason, State
 
@@ -345,8 +346,82 @@ def test_what_is_built_on_a_target_that_is_to_be_built_waits_for_it(records, bui
     assert parse(dump(made), "plan.json") == made
 
 
+def test_who_waits_keeps_what_it_is_and_its_version():
+    waits = on(record("a-forest", ABSENT), "forest")
+    assert plan(waits, replace(waits, version=None)).deferrals == (
+        Waiting(target="a-forest", waits_for="forest", tool="a", base="forest", version="1.0"),
+        Waiting(target="a-forest", waits_for="forest", tool="a", base="forest", version=""),
+    )
+
+
+def test_an_image_from_scratch_has_no_base_and_the_key_of_that():
+    (made,) = plan(replace(standalone("forest", MISSING), version=None, base_digest=None, recipe=None)).builds
+    assert (made.key, made.version, made.base_digest) == ("ed1e7890c63cc333", "", "")
+
+
 def test_who_waits_for_what_is_held_is_built_on_what_is_there():
     held = Policy(vanished_at_most=3, hold={"a": "later"})
     made = plan(standalone("a", CHANGED), on(standalone("b", MISSING), "a"), policy=held)
     assert [one.target for one in made.builds] == ["b"]
     assert made.deferrals == (Held(target="a", because="held: later"),)
+
+
+def test_a_plan_in_bytes():
+    made = plan(
+        record("codex-fedora", CHANGED), record("a-x", CHANGED), policy=Policy(vanished_at_most=3, hold={"a": "é"})
+    )
+    assert dump(made).decode() == WRITTEN
+    assert parse(WRITTEN.encode(), "plan.json") == made
+
+
+WRITTEN = """{
+ "schema": 1,
+ "report": "sha256:r",
+ "catalogue": "sha256:c",
+ "nonce": "n",
+ "created": "2026-01-01T00:00:00Z",
+ "force": false,
+ "selection": "all",
+ "builds": [
+  {
+   "key": "8e6ee9fbddab6c64",
+   "target": "codex-fedora",
+   "tool": "codex",
+   "base": "fedora",
+   "version": "1.0",
+   "base_digest": "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+   "reasons": [
+    {
+     "code": "base-changed",
+     "platform": "linux/arm64",
+     "expected": "a",
+     "found": "b",
+     "detail": "moved"
+    }
+   ],
+   "action": "build"
+  }
+ ],
+ "deferrals": [
+  {
+   "target": "a-x",
+   "because": "held: é"
+  }
+ ],
+ "refusals": [],
+ "self": "sha256:c164e7ac06ab49f664e71f5c7a62f358bd3c65a2bea771b8713173d5d7afd98a"
+}
+"""
+
+
+def test_an_action_that_nobody_knows_is_refused():
+    document = json.loads(dump(SMALL))
+    document["builds"][0]["action"] = "delete"
+    assert refusal(signed(document)) == f"plan.json: not a plan: no such action: delete{NEW}"
+
+
+def signed(document):
+    """The document with the hash that `imagewright plan` would write: of its JSON without spaces, keys in order."""
+    rest = {name: value for name, value in document.items() if name != "self"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return rest | {"self": f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"}

@@ -29,6 +29,7 @@ from imagewright.verdict import (
     layer_departures,
     own_labels,
     readable_base,
+    reason_texts,
     recipe_departures,
     refuse_backwards,
     stated_versions,
@@ -179,6 +180,26 @@ def test_a_finding_passes_through_the_report_unchanged(found):
     assert Finding.from_json(json.loads(json.dumps(found.as_json()))) == found
 
 
+def test_what_was_not_said_is_empty_in_the_report():
+    assert Reason(code=reasons.Stale.IMAGE_MISSING).as_json() == {
+        "code": "image-missing",
+        "platform": "",
+        "expected": "",
+        "found": "",
+        "detail": "",
+    }
+    assert RIGHT.as_json() == {"check": "a", "target": "t", "kind": "right", "reasons": [], "why": ""}
+
+
+def test_the_three_verdicts_by_name():
+    assert [one.value for one in State] == ["fresh", "stale", "unknown"]
+
+
+def test_a_verdict_has_no_reasons_unless_it_names_some_and_can_be_counted():
+    assert Verdict(state=State.FRESH) == Verdict(state=State.FRESH, reasons=(), not_asked={})
+    assert len({Verdict(state=State.FRESH, not_asked={"d": "no label"}), Verdict(state=State.FRESH)}) == 2
+
+
 @pytest.mark.parametrize("reason", [BEHIND, CHANGED, LATE])
 def test_a_reason_passes_through_the_report_unchanged(reason):
     assert Reason.from_json(json.loads(json.dumps(reason.as_json()))) == reason
@@ -190,6 +211,11 @@ def test_a_reason_passes_through_the_report_unchanged(reason):
 def test_a_damaged_reason_is_none(members, error):
     with pytest.raises(error):
         Reason.from_json(BEHIND.as_json() | members)
+
+
+def test_what_is_wrong_with_a_damaged_reason_is_said():
+    with pytest.raises(TypeError, match=r"\Aa reason has a member that is not a text\Z"):
+        Reason.from_json(BEHIND.as_json() | {"expected": []})
 
 
 @pytest.mark.parametrize(
@@ -204,9 +230,23 @@ def test_a_reason_reads_as_one_sentence(reason, text):
     assert str(reason) == text
 
 
-@pytest.mark.parametrize(("kind", "wrong"), [(Stale, [LATE]), (Stale, []), (Unknown, [BEHIND]), (Unknown, [])])
-def test_an_outcome_takes_only_reasons_of_its_kind(kind, wrong):
-    with pytest.raises(ValueError, match="wants at least one reason, and only reasons for"):
+ONLY_STALE = "stale wants at least one reason, and only reasons for being stale"
+ONLY_UNKNOWN = "unknown wants at least one reason, and only reasons for not knowing"
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "message"),
+    [
+        (Stale, [LATE], ONLY_STALE),
+        (Stale, [BEHIND, LATE], ONLY_STALE),
+        (Stale, [], ONLY_STALE),
+        (Unknown, [BEHIND], ONLY_UNKNOWN),
+        (Unknown, [LATE, BEHIND], ONLY_UNKNOWN),
+        (Unknown, [], ONLY_UNKNOWN),
+    ],
+)
+def test_an_outcome_takes_only_reasons_of_its_kind(kind, wrong, message):
+    with pytest.raises(ValueError, match=rf"\A{message}\Z"):
         kind(wrong)
 
 
@@ -259,6 +299,18 @@ AT = "ghcr.io/own/bases:fedora-latest"
         ({}, published(image("a"), image("", ARM)), "base-empty", f"{AT} has no layers on linux/arm64"),
         (
             {},
+            published(image(""), image("", ARM)),
+            "base-empty",
+            f"{AT} has no layers on linux/amd64, linux/arm64",
+        ),
+        (
+            {},
+            published(gone=(Gone(platform=AMD, digest=digest("x")), Gone(platform=ARM, digest=digest("y")))),
+            "base-unreadable",
+            f"{AT} has lost its content for linux/amd64, linux/arm64",
+        ),
+        (
+            {},
             published(image("a", RISC)),
             "base-platform-missing",
             f"{AT} has linux/riscv64, not linux/amd64, linux/arm64",
@@ -281,6 +333,20 @@ def test_a_base_that_cannot_be_compared_with_makes_its_pairs_unknown(members, ba
     [
         (published(image("ax"), image("bx", ARM)), BOTH, []),
         (published(image("ax")), BOTH, []),
+        (
+            published(image("c", ARM)),
+            BOTH,
+            [
+                Reason(
+                    code=reasons.Stale.BASE_CHANGED,
+                    platform="linux/arm64",
+                    expected=digest("b"),
+                    found=digest("c"),
+                    detail="layer 1 of 1 of the base is another one",
+                )
+            ],
+        ),
+        (published(image("ax"), image("bx", ARM)), published(image("a")), []),
         (
             published(image("ax"), image("cx", ARM)),
             BOTH,
@@ -370,6 +436,8 @@ def test_an_image_of_ours_states_its_version(newest, versions):
         ("semver", "1.0.0-rc.1", "1.0.0", True),
         ("semver", "nightly-7", "1.0.0", False),
         ("opaque", "a1", "b2", False),
+        ("opaque", "1.0", "2.0", False),
+        ("semver", "1.0.0-x.9", "1.0.0-x.10", True),
         ("pep440", "1.0.dev1", "1.0", True),
         ("calver", "2026.1", "2026.11", True),
     ],
@@ -406,6 +474,9 @@ def test_a_squashed_image_names_its_base_in_a_label():
     assert base_label_departure(published(image("x", labels={label: before})), base) == [changed]
     mixed = published(image("x", labels={label: today}), image("y", ARM, labels={label: before}))
     assert base_label_departure(mixed, base) == [changed]
+    earlier, later = sorted([digest("before"), digest("long before")])
+    two = published(image("x", labels={label: later}), image("y", ARM, labels={label: earlier}))
+    assert [one.found for one in base_label_departure(two, base)] == [earlier, later]
     silent = raised(NotAsked, base_label_departure, published(image("x")), base)
     assert str(silent) == "a squashed image without the label org.opencontainers.image.base.digest"
 
@@ -457,6 +528,7 @@ def test_a_label_that_came_with_the_base_is_not_the_images_own():
     assert own_labels(mine, base, "v") == {ARM: "1.2"}
     assert own_labels(published(image("ax", labels={"v": "1"})), base, "v") == {AMD: "1"}
     assert own_labels(published(image("ax", RISC, labels={"v": "1"})), base, "v") == {RISC: "1"}
+    assert own_labels(published(image("x", labels={"v": "40"})), None, "v") == {AMD: "40"}
     for without in (published(image("ax", labels={"v": "40"})), published(image("ax"))):
         assert str(raised(NotAsked, own_labels, without, base, "v")) == "the image has no label v of its own"
 
@@ -475,3 +547,51 @@ def test_recipes_are_compared_where_today_has_one_of_the_same_kind():
     assert recipe_departures({ARM: "1:buildkit:new"}, today) == []
     foreign = raised(NotAsked, recipe_departures, {RISC: "2:other:x"}, today)
     assert str(foreign) == "the recipe label is of another scheme or builder family"
+
+
+ABSENT_BASE = "Its base is an image of this project that is not published yet."
+OLD, NEW = f"sha256:{'0123456789abcdef' * 4}", f"sha512:{'fedcba9876543210' * 8}"
+
+
+def changed(platform="", expected="", found="", detail=""):
+    return Reason(code=reasons.Stale.BASE_CHANGED, platform=platform, expected=expected, found=found, detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("found", "texts"),
+    [
+        ([], []),
+        ([LATE], ["timeout: silence"]),
+        ([BEHIND], ["latest-behind: `latest` does not name the current version's digest. (expected a, found b)"]),
+        ([changed("linux/arm64", detail="why")], ["base-changed on linux/arm64: why"]),
+        (
+            [changed("linux/amd64", "a", "b", "why"), changed("linux/arm64", "c", "d", "why")],
+            ["base-changed on linux/amd64, linux/arm64: why"],
+        ),
+        ([changed(detail="one"), changed(detail="two")], ["base-changed: one", "base-changed: two"]),
+        ([changed("linux/amd64", detail="w"), changed(detail="w")], ["base-changed on linux/amd64: w"]),
+        ([changed(detail="w", expected="a", found="b")], ["base-changed: w (expected a, found b)"]),
+        ([changed(detail="w", expected="a")], ["base-changed: w"]),
+        ([changed(detail="w", found="b")], ["base-changed: w"]),
+        (
+            [changed(detail="w", expected=OLD, found=NEW)],
+            ["base-changed: w (expected sha256:0123456789ab…, found sha512:fedcba987654…)"],
+        ),
+        ([changed(detail="w", expected="x:y", found="sha256")], ["base-changed: w (expected x:y, found sha256)"]),
+        (
+            [changed(detail="w", expected="x" * 101, found="a\nb")],
+            [f"base-changed: w (expected {'x' * 100}…, found a\\nb)"],
+        ),
+        ([Reason(code=reasons.Stale.BASE_MISSING, expected="forest")], [f"base-missing: {ABSENT_BASE} (forest)"]),
+        (
+            [Reason(code=reasons.Stale.BASE_MISSING, expected=one) for one in ("a", "b")],
+            [f"base-missing: {ABSENT_BASE}"],
+        ),
+        (
+            [Reason(code=reasons.Stale.BASE_MISSING, expected=one, found="x") for one in ("a", "b")],
+            [f"base-missing: {ABSENT_BASE}"],
+        ),
+    ],
+)
+def test_reasons_read_as_a_sentence_a_story(found, texts):
+    assert reason_texts(found) == texts

@@ -161,7 +161,9 @@ def condition_forced(node: cst.If) -> Iterator[cst.CSTNode]:
 
 def statement_left_out(node: cst.SimpleStatementLine) -> Iterator[cst.CSTNode]:
     """A call or a `raise` that is not made."""
-    if isinstance(node.body[0], cst.Raise) or (isinstance(node.body[0], cst.Expr) and isinstance(node.body[0].value, cst.Call)):
+    if isinstance(node.body[0], cst.Raise) or (
+        isinstance(node.body[0], cst.Expr) and isinstance(node.body[0].value, cst.Call)
+    ):
         yield node.with_changes(body=[cst.Pass()])
 
 
@@ -208,7 +210,10 @@ def _test(module: str, text: str) -> None:
     sys.meta_path.insert(0, _Changed(module, text))
     own = f"tests/test_{module}.py"
     # Without its rewriting of asserts pytest starts in a third of the time.
-    ended = (pytest.main([*PYTEST, "--assert=plain", "-x", *tests]) for tests in ([own], [one for one in TESTS if one != own]))
+    ended = (
+        pytest.main([*PYTEST, "--assert=plain", "-x", *tests])
+        for tests in ([own], [one for one in TESTS if one != own])
+    )
     sys.exit(next((code for code in ended if code), 0))
 
 
