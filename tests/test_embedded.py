@@ -403,29 +403,6 @@ def test_a_mounted_blob_is_a_hard_link(client: Client, root: Path) -> None:
     assert client.ask("GET", f"c/blobs/{digest}").content == LAYER
 
 
-def test_a_blob_is_found_where_nobody_says_where_it_is(client: Client) -> None:
-    digest = client.push_blob("a/b", LAYER)
-    answer = client.ask("POST", "c/blobs/uploads/", params={"mount": digest})
-    assert (answer.status_code, answer.headers["Location"]) == (201, f"/v2/c/blobs/{digest}")
-    assert client.ask("GET", f"c/blobs/{digest}").content == LAYER
-
-
-@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_manifest_pushed_by_digest_may_bring_its_tags(client: Client, algorithm: str) -> None:
-    body = index()
-    digest = digest_of(body, algorithm)
-    headers = {"Content-Type": OCI_INDEX}
-    answer = client.ask(
-        "PUT", f"a/manifests/{digest}", params=[("tag", "1.0"), ("tag", "latest")], data=body, headers=headers
-    )
-    assert (answer.status_code, answer.headers["OCI-Tag"]) == (201, "1.0, latest")
-    assert client.ask("GET", "a/tags/list").json()["tags"] == ["1.0", "latest"]
-    for tag in ("1.0", "latest"):
-        assert client.ask("HEAD", f"a/manifests/{tag}").headers["Docker-Content-Digest"] == digest
-    again = client.ask("PUT", f"a/manifests/{digest}", params={"tag": "la test"}, data=body, headers=headers)
-    assert (again.status_code, again.json()["errors"][0]["code"]) == (400, "TAG_INVALID")
-
-
 @pytest.mark.parametrize(
     "query",
     [

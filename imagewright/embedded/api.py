@@ -83,10 +83,7 @@ class Api:
         return Answer(status=200, headers=headers, body=repository.manifest(stored))
 
     def put_manifest(self, request: Request, values: Mapping[str, str]) -> Answer:
-        """Keeps a manifest under a tag or its digest, and under the tags that the query names beside it.
-
-        https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests
-        """
+        """Keeps a manifest under a tag or its digest."""
         name, reference = _name(values), _new_reference(values["reference"])
         tags = _more_tags(reference, request)
         body = request.body.whole(MAX_MANIFEST_BYTES)
@@ -96,8 +93,6 @@ class Api:
             headers["OCI-Tag"] = ", ".join(tags)
         if stored.subject:
             headers["OCI-Subject"] = stored.subject
-        if tags:
-            headers["OCI-Tag"] = ", ".join(tags)
         return Answer(status=201, headers=headers)
 
     def delete_manifest(self, request: Request, values: Mapping[str, str]) -> Answer:
@@ -189,16 +184,13 @@ class Api:
         return self._store.repository(_name(values))
 
     def _mounted(self, name: str, query: Mapping[str, str]) -> bool:
-        """Anything wrong with a mount makes it an ordinary upload, as the specification asks.
-
-        Without `from` the blob is looked for in all repositories: whoever can ask here can read them all.
-        """
+        """Anything wrong with a mount makes it an ordinary upload, as the specification asks."""
         try:
             digest = parse_digest(query["mount"])
             source = parse_repository(query["from"]) if query.get("from") else None
         except BadName:
             return False
-        return any(self._store.mount(name, digest, one) for one in sources)
+        return self._store.mount(name, digest, source)
 
 
 def _path(template: str) -> re.Pattern[str]:
@@ -280,14 +272,6 @@ def _existing_reference(text: str) -> Tag | Digest:
         if refused.code is Code.TAG_INVALID:
             raise Refused(Code.MANIFEST_UNKNOWN, refused.message) from None
         raise
-
-
-def _further_tags(request: Request) -> tuple[Tag, ...]:
-    query = parse_qsl(request.target.partition("?")[2], keep_blank_values=True)
-    try:
-        return tuple(dict.fromkeys(parse_tag(value) for name, value in query if name == "tag"))
-    except BadName as error:
-        raise Refused(Code.TAG_INVALID, str(error)) from None
 
 
 def _paged(names: Iterable[str], request: Request) -> tuple[list[str], dict[str, str]]:

@@ -46,7 +46,8 @@ class Server:
 
     root: made if absent. port: 0 takes a free one. sparse: manifests may name content that is not here, as those of a
     mirror of some platforms do; else such a push is refused. on_request: told of each request just before its answer is
-    sent, from the connection's thread. middleware: may answer instead. `Failed` if the address cannot be had.
+    sent, from the connection's thread. middleware: may answer instead. tls: for HTTPS instead of HTTP. `Failed` if the
+    address cannot be had.
     """
 
     def __init__(
