@@ -131,6 +131,9 @@ def _crowd(leader: int) -> int:
     """How many processes there are in the PID namespace that the child of `leader` is the first of; 0 if it is gone."""
     try:
         first = Path(f"/proc/{leader}/task/{leader}/children").read_text("ascii").split()[0]
-        return sum(one.name.isdecimal() for one in Path(f"/proc/{first}/root/proc").iterdir())
+        seen = Path(f"/proc/{first}/root/proc")
+        if seen.stat().st_dev == Path("/proc").stat().st_dev:
+            return 0  # not its own yet: this would be a count of all that runs on this machine
+        return sum(one.name.isdecimal() for one in seen.iterdir())
     except (OSError, IndexError):  # it has not begun yet, or has just ended
         return 0

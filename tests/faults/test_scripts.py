@@ -165,6 +165,12 @@ def test_a_script_that_starts_processes_without_end_is_ended(caged: Place) -> No
     assert time.monotonic() - began < 20
 
 
+def test_only_its_own_processes_are_counted(caged: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cage, "PROCESSES", 6)  # on this machine there are more
+    assert len([one for one in Path("/proc").iterdir() if one.name.isdecimal()]) > 6
+    assert {caged.read("sleep 0.15; echo 1.0").version for _ in range(20)} == {"1.0"}
+
+
 def test_a_script_that_takes_all_memory_is_ended(anywhere: Place) -> None:
     found = anywhere.read("python3 -c 'x = bytearray(3 * 2**30)'; echo $?; exit 3")
     assert (found.reason, found.detail) == (FAILED, "exit status 3, it says 'MemoryError'")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ class Victim:
     writes: bool
     answered: bool
     process: subprocess.Popen[bytes] | None = None
-    heard: int = field(default=0)
+    heard: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def vice(self) -> Vice:
         """What makes the registry a killer. answered: after it did what it was asked to do."""
@@ -46,8 +48,10 @@ class Victim:
         )
 
     def _does(self, occasion: Occasion) -> Answer:
-        self.heard += 1
-        if self.heard != self.number or self.process is None:
+        with self.lock:
+            self.heard += 1
+            is_it = self.heard == self.number and self.process is not None
+        if not is_it or self.process is None:
             return occasion.honest()
         if self.answered:
             occasion.honest()
