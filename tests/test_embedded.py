@@ -1,6 +1,5 @@
 """The embedded registry, asked over real HTTP: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md"""
 
-import hashlib
 import http.client
 import json
 import os
@@ -20,72 +19,18 @@ from imagewright.embedded.server import Seen, Server
 from imagewright.embedded.wire import Answer
 from imagewright.errors import Failed
 from imagewright.layout import REF_NAME
-
-CONFIG = b'{"architecture":"amd64","os":"linux"}'
-LAYER = b"a layer, as far as a registry knows"
-NOWHERE = "sha256:" + "0" * 64
-
-
-def digest_of(content: bytes, algorithm: str = "sha256") -> str:
-    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
-
-
-def described(content: bytes, media_type: str, **members: object) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content), **members}
-
-
-def image(**members: object) -> bytes:
-    """A manifest of CONFIG and LAYER; members replace or add to its own."""
-    document = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": described(CONFIG, "application/vnd.oci.image.config.v1+json"),
-        "layers": [described(LAYER, "application/vnd.oci.image.layer.v1.tar")],
-        **members,
-    }
-    return json.dumps({name: value for name, value in document.items() if value is not None}).encode()
-
-
-def index(*manifests: bytes, **members: object) -> bytes:
-    children = [described(one, OCI_MANIFEST) for one in manifests]
-    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children, **members}).encode()
-
-
-class Client:
-    """Requests to one registry; `repository` stands where a path does not start with '/'."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.session = requests.Session()
-        self.session.trust_env = False
-
-    def ask(self, method: str, path: str, **settings: object) -> requests.Response:
-        url = f"http://{self.address}{path if path.startswith('/') else '/v2/' + path}"
-        return self.session.request(method, url, timeout=20, **settings)
-
-    def push_blob(self, repository: str, content: bytes) -> str:
-        answer = self.ask("POST", f"{repository}/blobs/uploads/", params={"digest": digest_of(content)}, data=content)
-        assert answer.status_code == 201, answer.text
-        return digest_of(content)
-
-    def push(self, repository: str, reference: str, body: bytes, media_type: str = OCI_MANIFEST) -> requests.Response:
-        path = f"{repository}/manifests/{reference}"
-        return self.ask("PUT", path, data=body, headers={"Content-Type": media_type})
-
-    def push_image(self, repository: str, tag: str, **members: object) -> str:
-        self.push_blob(repository, CONFIG)
-        self.push_blob(repository, LAYER)
-        answer = self.push(repository, tag, image(**members))
-        assert answer.status_code == 201, answer.text
-        return answer.headers["Docker-Content-Digest"]
-
-    def start_upload(self, repository: str) -> str:
-        answer = self.ask("POST", f"{repository}/blobs/uploads/")
-        assert answer.status_code == 202
-        return answer.headers["Location"]
-
-    def tags(self, repository: str) -> list[str]:
-        return self.ask("GET", f"{repository}/tags/list").json()["tags"]
+from tests.registry_client import (
+    CONFIG,
+    LAYER,
+    NOWHERE,
+    Client,
+    described,
+    digest_of,
+    image,
+    index,
+    on_disk,
+    refused,
+)
 
 
 @pytest.fixture
@@ -104,21 +49,6 @@ def client(server: Server) -> Iterator[Client]:
     made = Client(server.address)
     yield made
     made.session.close()
-
-
-def refused(answer: requests.Response) -> tuple[int, str]:
-    """Status and code of a refusal, which must have the specification's form."""
-    assert answer.headers["Content-Type"] == "application/json"
-    errors = answer.json()["errors"]
-    assert all(set(one) <= {"code", "message", "detail"} and one["message"] for one in errors)
-    return answer.status_code, errors[0]["code"]
-
-
-def on_disk(root: Path, folder: str) -> list[tuple[str, str | None]]:
-    """Digest and tag of each entry of a repository's index.json."""
-    document = json.loads((root / folder / "index.json").read_bytes())
-    assert document["schemaVersion"] == 2
-    return [(one["digest"], one.get("annotations", {}).get(REF_NAME)) for one in document["manifests"]]
 
 
 def test_the_root_says_that_this_is_a_registry(client: Client) -> None:
@@ -473,29 +403,6 @@ def test_a_mounted_blob_is_a_hard_link(client: Client, root: Path) -> None:
     assert client.ask("GET", f"c/blobs/{digest}").content == LAYER
 
 
-def test_a_blob_is_found_where_nobody_says_where_it_is(client: Client) -> None:
-    digest = client.push_blob("a/b", LAYER)
-    answer = client.ask("POST", "c/blobs/uploads/", params={"mount": digest})
-    assert (answer.status_code, answer.headers["Location"]) == (201, f"/v2/c/blobs/{digest}")
-    assert client.ask("GET", f"c/blobs/{digest}").content == LAYER
-
-
-@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_manifest_pushed_by_digest_may_bring_its_tags(client: Client, algorithm: str) -> None:
-    body = index()
-    digest = digest_of(body, algorithm)
-    headers = {"Content-Type": OCI_INDEX}
-    answer = client.ask(
-        "PUT", f"a/manifests/{digest}", params=[("tag", "1.0"), ("tag", "latest")], data=body, headers=headers
-    )
-    assert (answer.status_code, answer.headers["OCI-Tag"]) == (201, "1.0, latest")
-    assert client.ask("GET", "a/tags/list").json()["tags"] == ["1.0", "latest"]
-    for tag in ("1.0", "latest"):
-        assert client.ask("HEAD", f"a/manifests/{tag}").headers["Docker-Content-Digest"] == digest
-    again = client.ask("PUT", f"a/manifests/{digest}", params={"tag": "la test"}, data=body, headers=headers)
-    assert (again.status_code, again.json()["errors"][0]["code"]) == (400, "TAG_INVALID")
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -839,6 +746,7 @@ def spoken(address: str, sent: bytes) -> bytes:
         (b"GET /v2/ HTTP/1.1\r\nno header\r\n\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 400),
+        (b"GET /v2/?" + b"y" * 9_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"PUT /v2/a/manifests/1 HTTP/1.1\r\nContent-Length: x\r\n\r\nabc", 400),
         (b"PUT /v2/a/manifests/1 HTTP/1.1\r\nContent-Length: -1\r\n\r\nabc", 400),
         (b"PUT /v2/a/manifests/1 HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),

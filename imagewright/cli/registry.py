@@ -22,14 +22,15 @@ def registry() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder.",
 )
-def serve(port: int, host: str, root: Path) -> None:
+@click.option("--sparse", is_flag=True, help="Accept manifests of content that is not here, as a partial mirror has.")
+def serve(port: int, host: str, root: Path, sparse: bool) -> None:
     """Serve a folder until interrupted.
 
     \b
     imagewright registry serve
     imagewright registry serve --port 5051 --root /srv/images
     """
-    server = Server(root, port=port, host=host)
+    server = Server(root, port=port, host=host, sparse=sparse)
     click.echo(f"serving {root} at {server.address}; stop with Ctrl-C", err=True)
     try:
         server.serve_forever()

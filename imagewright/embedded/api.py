@@ -83,19 +83,16 @@ class Api:
         return Answer(status=200, headers=headers, body=repository.manifest(stored))
 
     def put_manifest(self, request: Request, values: Mapping[str, str]) -> Answer:
-        """Keeps a manifest under a tag or its digest, and under the tags that the query names beside it.
-
-        https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests
-        """
+        """Keeps a manifest under a tag or its digest."""
         name, reference = _name(values), _new_reference(values["reference"])
-        tags = _further_tags(request)
+        tags = _more_tags(reference, request)
         body = request.body.whole(MAX_MANIFEST_BYTES)
         stored = self._store.place(name).put(reference, request.headers.get("content-type", ""), body, tags)
         headers = _created_headers(f"/v2/{name}/manifests/{reference}", stored.digest)
-        if stored.subject:
-            headers["OCI-Subject"] = stored.subject
         if tags:
             headers["OCI-Tag"] = ", ".join(tags)
+        if stored.subject:
+            headers["OCI-Subject"] = stored.subject
         return Answer(status=201, headers=headers)
 
     def delete_manifest(self, request: Request, values: Mapping[str, str]) -> Answer:
@@ -129,6 +126,9 @@ class Api:
     def start_upload(self, request: Request, values: Mapping[str, str]) -> Answer:
         """Mounts a blob, or takes it with this request, or starts an upload."""
         name, query = _name(values), request.query
+        if query.get("digest-algorithm", "sha256") not in ("sha256", "sha512"):
+            algorithm = shown(query["digest-algorithm"])
+            raise Refused(Code.DIGEST_INVALID, f"digests of {algorithm} are unknown here, only sha256 and sha512")
         if "mount" in query and self._mounted(name, query):
             return _blob_created(name, _digest(query["mount"]))
         if "digest" not in query:
@@ -163,9 +163,11 @@ class Api:
         return _blob_created(name, digest)
 
     def cancel_upload(self, request: Request, values: Mapping[str, str]) -> Answer:
-        """Ends an upload without a blob."""
-        with self._store.uploads.held(_name(values), values["upload"]) as upload:
-            self._store.uploads.forget(upload)
+        """Ends an upload without a blob, also one that is being written to: whoever cancels does not wait for that."""
+        uploads = self._store.uploads
+        upload = uploads.find(_name(values), values["upload"])
+        uploads.take(upload)
+        uploads.forget(upload)
         return Answer(status=204)
 
     def _routed(self, request: Request) -> Answer:
@@ -182,16 +184,13 @@ class Api:
         return self._store.repository(_name(values))
 
     def _mounted(self, name: str, query: Mapping[str, str]) -> bool:
-        """Anything wrong with a mount makes it an ordinary upload, as the specification asks.
-
-        Without `from` the blob is looked for in all repositories: whoever can ask here can read them all.
-        """
+        """Anything wrong with a mount makes it an ordinary upload, as the specification asks."""
         try:
             digest = parse_digest(query["mount"])
-            sources = [parse_repository(query["from"])] if "from" in query else self._store.names()
+            source = parse_repository(query["from"]) if query.get("from") else None
         except BadName:
             return False
-        return any(self._store.mount(name, digest, one) for one in sources)
+        return self._store.mount(name, digest, source)
 
 
 def _path(template: str) -> re.Pattern[str]:
@@ -214,6 +213,7 @@ _ROUTES: tuple[tuple[re.Pattern[str], dict[str, Function]], ...] = (
         _path("/v2/{name}/blobs/uploads/{upload}"),
         {
             "GET": Api.upload_status,
+            "HEAD": Api.upload_status,
             "PATCH": Api.append_upload,
             "PUT": Api.finish_upload,
             "DELETE": Api.cancel_upload,
@@ -246,12 +246,22 @@ def _digest(text: str) -> Digest:
 
 
 def _new_reference(text: str) -> Tag | Digest:
-    if ":" in text:
-        return _digest(text)
+    return _digest(text) if ":" in text else _new_tag(text)
+
+
+def _new_tag(text: str) -> Tag:
     try:
         return parse_tag(text)
     except BadName as error:
         raise Refused(Code.TAG_INVALID, str(error)) from None
+
+
+def _more_tags(reference: Tag | Digest, request: Request) -> list[Tag]:
+    """The tags that a manifest gets besides its digest: https://github.com/opencontainers/distribution-spec/pull/600"""
+    tags = [_new_tag(text) for text in _all(request, "tag")]
+    if tags and ":" not in reference:
+        raise Refused(Code.TAG_INVALID, "tags as parameters are possible only where a manifest is pushed by its digest")
+    return list(dict.fromkeys(tags))
 
 
 def _existing_reference(text: str) -> Tag | Digest:
@@ -262,14 +272,6 @@ def _existing_reference(text: str) -> Tag | Digest:
         if refused.code is Code.TAG_INVALID:
             raise Refused(Code.MANIFEST_UNKNOWN, refused.message) from None
         raise
-
-
-def _further_tags(request: Request) -> tuple[Tag, ...]:
-    query = parse_qsl(request.target.partition("?")[2], keep_blank_values=True)
-    try:
-        return tuple(dict.fromkeys(parse_tag(value) for name, value in query if name == "tag"))
-    except BadName as error:
-        raise Refused(Code.TAG_INVALID, str(error)) from None
 
 
 def _paged(names: Iterable[str], request: Request) -> tuple[list[str], dict[str, str]]:
@@ -283,6 +285,12 @@ def _paged(names: Iterable[str], request: Request) -> tuple[list[str], dict[str,
     found, more = page(names, query.get("last", ""), limit)
     following = urlencode({"n": limit, "last": found[-1]}) if more else ""
     return found, {"Link": f'<{request.path}?{following}>; rel="next"'} if more else {}
+
+
+def _all(request: Request, parameter: str) -> list[str]:
+    """Every value of a parameter that may stand in a query more than once."""
+    query = request.target.partition("?")[2]
+    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name == parameter]
 
 
 def _content_headers(digest: Digest, media_type: str) -> dict[str, str]:
@@ -327,8 +335,8 @@ def _file_answer(request: Request, path: Path, digest: Digest, headers: dict[str
 def _range(request: Request, digest: Digest, size: int) -> tuple[int, int] | None:
     """First and last byte asked for, None for all; first > last where there is no such part.
 
-    Several ranges and other units mean all, a range that ends before it begins none:
-    https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+    Several ranges, other units and nonsense mean all; the one range that ends before its start is refused, which is as
+    right: https://www.rfc-editor.org/rfc/rfc9110#section-14.2
     """
     matched = _RANGE.match(request.headers.get("range", ""))
     if not matched or request.headers.get("if-range", f'"{digest}"') != f'"{digest}"':
@@ -353,11 +361,13 @@ def _appended(request: Request, upload: Upload) -> Answer | None:
     stated = request.headers.get("content-range")
     if stated is not None:
         matched = _CONTENT_RANGE.match(stated)
-        if not matched or int(matched[1]) != upload.size:
+        announced = int(matched[2]) - int(matched[1]) + 1 if matched else -1
+        if not matched or int(matched[1]) != upload.size or announced < 0:
             refused = Refused(Code.RANGE_INVALID, f"the next chunk starts at byte {upload.size}")
             return refusal_answer(refused, _progress(416, upload).headers)
-        announced = int(matched[2]) - int(matched[1]) + 1
-        if request.body.length is not None and request.body.length != announced:
+        if request.body.length not in (None, announced):
             raise Refused(Code.SIZE_INVALID, f"Content-Range names {announced} bytes, Content-Length is another number")
-    upload.append(request.body.pieces())
+    received = upload.append(request.body.pieces())
+    if stated is not None and received != announced:
+        raise Refused(Code.SIZE_INVALID, f"Content-Range names {announced} bytes, the body has {received}")
     return None

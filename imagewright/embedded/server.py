@@ -44,9 +44,10 @@ class Server:
 
     One server per folder: others may write into its layouts, but two that push at the same moment can lose a tag.
 
-    root: made if absent. port: 0 takes a free one. on_request: told of each request just before its answer is sent,
-    from the connection's thread. middleware: may answer instead. tls: for HTTPS instead of HTTP. `Failed` if the address
-    cannot be had.
+    root: made if absent. port: 0 takes a free one. sparse: manifests may name content that is not here, as those of a
+    mirror of some platforms do; else such a push is refused. on_request: told of each request just before its answer is
+    sent, from the connection's thread. middleware: may answer instead. tls: for HTTPS instead of HTTP. `Failed` if the
+    address cannot be had.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Server:
         *,
         port: int = 0,
         host: str = "127.0.0.1",
+        sparse: bool = False,
         on_request: Callable[[Seen], object] | None = None,
         middleware: Middleware | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        honest = Api(Store(root)).answer
+        honest = Api(Store(root, sparse=sparse)).answer
         answer = honest if middleware is None else lambda request: middleware(request, honest)
         try:
             self._listener = _Listener((host, port), answer, on_request, tls)

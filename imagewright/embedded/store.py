@@ -63,10 +63,11 @@ _NOTHING = _Contents(seen=(0, 0, 0), entries=(), tags={}, sorted_tags=(), manife
 
 
 class Store:
-    """All repositories below one folder."""
+    """All repositories below one folder. sparse: manifests may name content that is not here."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, sparse: bool = False) -> None:
         self.root = root
+        self._sparse = sparse
         root.mkdir(parents=True, exist_ok=True)
         self.uploads = Uploads(root / ".uploads")
         self._open: dict[str, Repository] = {}
@@ -93,21 +94,26 @@ class Store:
     def place(self, name: str) -> "Repository":
         """The repository of this name, which comes into being with the first thing that is kept in it."""
         with self._lock:
-            return self._open.setdefault(name, Repository(Layout(self._folder(name))))
+            return self._open.setdefault(name, Repository(Layout(self._folder(name)), sparse=self._sparse))
 
     def finish(self, upload: Upload, digest: Digest) -> None:
         """Makes the upload a blob of its repository; `Refused` if its content has another digest. It ends anyway."""
         try:
             upload.verify(digest)
             upload.flush()
+            self.uploads.take(upload)
             self.place(upload.repository).adopt(upload.path, digest)
         finally:
             self.uploads.forget(upload)
 
-    def mount(self, name: str, digest: Digest, source: str) -> bool:
-        """Gives the blob of one repository to another as a hard link; whether that could be done."""
-        path = self._folder(source) / "blobs" / digest.replace(":", "/")
-        return path.is_file() and self.place(name).link(path, digest)
+    def mount(self, name: str, digest: Digest, source: str | None) -> bool:
+        """Gives the blob of one repository to another as a hard link; whether that could be done.
+
+        source: the repository to take it from, None for any. Nothing here is secret from a part of the clients.
+        """
+        folders = map(self._folder, self.names() if source is None else [source])
+        paths = [folder / "blobs" / digest.replace(":", "/") for folder in folders]
+        return any(path.is_file() and self.place(name).link(path, digest) for path in paths)
 
     def _folder(self, name: str) -> Path:
         return self.root / name.replace("/", "+")
@@ -116,8 +122,9 @@ class Store:
 class Repository:
     """One repository. Reads see one version of `index.json` each; writes are done one after another."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, sparse: bool) -> None:
         self._layout = layout
+        self._sparse = sparse
         self._index = layout.path / "index.json"
         self._lock = threading.RLock()
         self._contents: _Contents | None = None
@@ -146,9 +153,9 @@ class Repository:
         return self._layout.size(stored.digest)
 
     def put(self, reference: Tag | Digest, media_type: str, body: bytes, tags: Sequence[Tag] = ()) -> Stored:
-        """Keeps a manifest under a tag or its digest. media_type: as pushed; empty if nobody said. `Refused`.
+        """Keeps a manifest under a tag, or under its digest and maybe tags: under all of them or not at all. `Refused`.
 
-        tags: under which it is kept as well.
+        media_type: as pushed; empty if nobody said.
         """
         algorithm = digest_algorithm(Digest(reference)) if ":" in reference else "sha256"
         digest = digest_of(body, algorithm)
@@ -158,15 +165,17 @@ class Repository:
         manifest = _parsed_for_keeping(body, media_type)
         with self._lock:
             contents = self._current() if self._index.is_file() else _NOTHING
-            self._refuse_holes(manifest, contents)
+            if not self._sparse:
+                self._refuse_holes(manifest, contents)
             Layout.create(self._layout.path)
             self._layout.add(body, algorithm)
             self._parsed[digest] = manifest
             entry = {"mediaType": manifest.media_type, "digest": digest, "size": len(body)}
-            kept = _with_entry(contents.entries, entry, None if ":" in reference else reference)
-            for tag in tags:
-                kept = _with_entry(kept, entry, tag)
-            self._write(kept)
+            entries = contents.entries
+            under: Sequence[Tag | None] = (tags or [None]) if ":" in reference else [Tag(reference)]
+            for tag in under:
+                entries = _with_entry(entries, entry, tag)
+            self._write(entries)
         return Stored(digest=digest, media_type=manifest.media_type, subject=manifest.subject)
 
     def delete_tag(self, tag: Tag) -> None:
@@ -368,7 +377,7 @@ def _tag(entry: Entry) -> Tag | None:
         return None
 
 
-def _with_entry(entries: Iterable[Entry], entry: dict[str, object], tag: str | None) -> list[Entry]:
+def _with_entry(entries: Iterable[Entry], entry: dict[str, object], tag: Tag | None) -> tuple[Entry, ...]:
     """The entries with a manifest added, under `tag` if there is one; the tag's former manifest stays known."""
     digest = entry["digest"]
     kept = [
@@ -376,9 +385,9 @@ def _with_entry(entries: Iterable[Entry], entry: dict[str, object], tag: str | N
         for one in (entries if tag is None else _without_tag(entries, tag))
     ]
     if tag is None:
-        return kept if any(one["digest"] == digest for one in kept) else [*kept, entry]
+        return tuple(kept if any(one["digest"] == digest for one in kept) else [*kept, entry])
     others = [one for one in kept if one["digest"] != digest or _tag(one)]
-    return [*others, {**entry, "annotations": {REF_NAME: tag}}]
+    return (*others, {**entry, "annotations": {REF_NAME: tag}})
 
 
 def _without_tag(entries: Iterable[Entry], tag: str) -> list[Entry]:

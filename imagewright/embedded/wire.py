@@ -17,7 +17,8 @@ from urllib.parse import parse_qsl, unquote
 
 from imagewright.embedded.refusal import Code, Refused
 
-_MAX_LINE = 16 * 2**10
+_MAX_REQUEST_LINE = 8 * 2**10
+_MAX_HEADER = 16 * 2**10
 _MAX_HEADERS = 100
 _MAX_CHUNK_LINE = 1024
 _DRAINED = 8 * 2**20
@@ -28,7 +29,7 @@ _LINGER = 2.0
 _PIECE = 2**18
 _IN_ONE_SEND = 256 * 2**10
 
-_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])\Z")
+_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) ([!-~]+) HTTP/1\.([01])\Z")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\Z", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,15}\Z")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,12})[ \t]*(?:;.*)?\r?\n\Z", re.DOTALL)
@@ -183,9 +184,11 @@ def read_request(source: BufferedReader, announce: Callable[[], object]) -> Requ
 
     announce: sends `100 Continue`.
     """
-    line = _line(source)
+    line = _line(source, _MAX_REQUEST_LINE, Code.TARGET_TOO_LONG)
     if line == "":
-        line = _line(source)  # RFC 9112, 2.2: an empty line before a request is to be ignored
+        line = _line(
+            source, _MAX_REQUEST_LINE, Code.TARGET_TOO_LONG
+        )  # RFC 9112, 2.2: an empty line before a request is to be ignored
     if line is None:
         return None
     matched = _REQUEST_LINE.match(line)
@@ -253,19 +256,21 @@ def _send_all(connection: socket.socket, head: bytes, body: bytes | Slice | Iter
             connection.sendall(piece)
 
 
-def _line(source: BufferedReader) -> str | None:
-    line = source.readline(_MAX_LINE + 1)
+def _line(source: BufferedReader, limit: int, too_long: Code) -> str | None:
+    line = source.readline(limit + 1)
     if not line:
         return None
     if not line.endswith(b"\n"):
-        raise Unreadable(Code.BAD_REQUEST, "a line of the request is cut or too long")
+        if len(line) > limit:
+            raise Unreadable(too_long, f"a line of the request has more than {limit} bytes")
+        raise Unreadable(Code.BAD_REQUEST, "a line of the request is cut")
     return line.rstrip(b"\r\n").decode("latin-1")
 
 
 def _headers(source: BufferedReader) -> dict[str, str]:
     headers: dict[str, str] = {}
     for _ in range(_MAX_HEADERS):
-        line = _line(source)
+        line = _line(source, _MAX_HEADER, Code.BAD_REQUEST)
         if not line:
             return headers
         matched = _HEADER.match(line)

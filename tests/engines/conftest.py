@@ -28,8 +28,10 @@ def engine_folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def engine_bin(engine_folder: Path) -> Path:
-    """The folder with `crane`, `buildctl`, `buildkitd`, `docker-buildx`, `docker-registry`, `dockerd`, `syft`, `versitygw`,
-    `conformance`."""
+    """The folder with `conformance`, `crane`, `buildctl`, `buildkitd`, `docker-buildx`, `docker-registry`, `dockerd`, ….
+
+    `syft` and `versitygw` are there too.
+    """
     return engine_folder / "bin"
 
 
