@@ -238,7 +238,7 @@ def fates(module: str, mutants: Iterable[tuple[Mutant, str]]) -> Iterator[tuple[
 def explained(text: str) -> set[Mutant]:
     """The mutants that `survivors.md` explains: `## module`, `### function`, a diff or several, then the reason."""
     found, module, place, unexplained = set(), "", "", []
-    for part in re.split(r"(^```diff\n.*?^```\n|^##.*\n)", text, flags=re.MULTILINE | re.DOTALL):
+    for part in re.split(r"(^```diff\n.*?^```\n|^##[^\n]*\n)", text, flags=re.MULTILINE | re.DOTALL):
         if heading := re.fullmatch(r"(##|###) (\S+)\n", part):
             module, place = (heading[2], "") if heading[1] == "##" else (module, heading[2])
         elif part.startswith("```diff"):
