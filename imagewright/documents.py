@@ -7,6 +7,7 @@ are allowed, as the specification asks. https://github.com/opencontainers/image-
 
 import codecs
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,12 @@ MAX_TAG_PAGE_BYTES = 8 * 2**20
 MAX_LAYOUT_INDEX_BYTES = 256 * 2**20
 MAX_CHILDREN = 64
 MAX_LAYERS = 512
+MAX_NESTING = 100
+"""Levels of lists and objects. Python's own limit moves with how deep the caller is, and a verdict must not."""
 _MAX_INTEGER_DIGITS = 19
+_MAX_FLOAT_CHARACTERS = 64
+_MAX_SIZE = 2**63 - 1
+"""https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#properties"""
 
 ATTESTATION = "vnd.docker.reference.type"
 ATTESTED = "vnd.docker.reference.digest"
@@ -74,6 +80,14 @@ class Descriptor:
         https://docs.docker.com/build/metadata/attestations/attestation-storage/
         """
         return ATTESTATION in self.annotations or self.platform == Platform("unknown", "unknown")
+
+    @property
+    def is_of_unknown_kind(self) -> bool:
+        """Whether this entry of an index has a media type that readers do not know, and therefore have to ignore.
+
+        https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md#image-index-property-descriptions
+        """
+        return self.media_type not in INDEX_TYPES | MANIFEST_TYPES | SCHEMA1_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +137,7 @@ def parse_manifest(body: bytes, served_as: str = "") -> Index | Manifest:
     served_as: the media type that the answer or the parent's descriptor states; empty or a general one (`text/plain`)
     if nobody said. Raises `BadDocument`.
     """
-    document = _object(load_json(body, MAX_MANIFEST_BYTES), "the document")
+    document = _struct(load_json(body, MAX_MANIFEST_BYTES), "the document", _DOCUMENT)
     media_type = _media_type(document, served_as.partition(";")[0].strip())
     if media_type in INDEX_TYPES:
         return _index(document, media_type)
@@ -132,20 +146,18 @@ def parse_manifest(body: bytes, served_as: str = "") -> Index | Manifest:
 
 def parse_config(body: bytes) -> Config:
     """An image configuration from its bytes, or `BadDocument`."""
-    document = _object(load_json(body, MAX_CONFIG_BYTES), "the configuration")
+    document = _struct(load_json(body, MAX_CONFIG_BYTES), "the configuration", _CONFIGURATION)
     platform = _platform_in(document, "the configuration")
     rootfs = document.get("rootfs")
-    diff_ids = None
-    if rootfs is not None:
-        listed = _array_or_null(_object(rootfs, "rootfs").get("diff_ids"), "rootfs.diff_ids", MAX_LAYERS)
-        diff_ids = tuple(_digest(one, f"rootfs.diff_ids[{at}]") for at, one in enumerate(listed))
     history = document.get("history")
     settings = document.get("config")
     return Config(
         platform=platform,
-        diff_ids=diff_ids,
+        diff_ids=None if rootfs is None else _diff_ids(rootfs),
         history=None if history is None else _history(history),
-        labels=_texts(_object(settings, "config").get("Labels"), "config.Labels") if settings is not None else {},
+        labels=_texts(_struct(settings, "config", _SETTINGS).get("Labels"), "config.Labels")
+        if settings is not None
+        else {},
         created=_text(document, "created"),
     )
 
@@ -178,6 +190,8 @@ def load_json(body: bytes, limit: int) -> object:
         raise BadDocument(Unknown.MALFORMED, "it begins with a byte order mark")
     try:
         value: object = _DECODER.decode(body.decode("utf-8"))
+        if body.count(b"[") + body.count(b"{") > MAX_NESTING:
+            _refuse_nesting(value)
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -203,6 +217,15 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
+def _refuse_nesting(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        held = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [inner for several in held for inner in several]
+    if level:
+        raise BadDocument(Unknown.MALFORMED, "nested too deep")
+
+
 def _constant(text: str) -> object:
     raise BadDocument(Unknown.MALFORMED, f"{text} is not JSON")
 
@@ -213,11 +236,21 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer)
+def _float(text: str) -> float:
+    if len(text) > _MAX_FLOAT_CHARACTERS:
+        raise BadDocument(Unknown.MALFORMED, f"a number of {len(text)} characters")
+    number = float(text)
+    if math.isinf(number):
+        raise BadDocument(Unknown.MALFORMED, f"the number {text} is too large to be one")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer, parse_float=_float)
 
 
 def _media_type(document: dict[str, object], served_as: str) -> str:
-    if document.get("schemaVersion") == 1 or served_as in SCHEMA1_TYPES:
+    version = _whole(document.get("schemaVersion"))
+    if version == 1 or served_as in SCHEMA1_TYPES:
         raise BadDocument(Unknown.UNSUPPORTED_SCHEMA1, "a Docker schema 1 manifest: it has neither config nor diff ids")
     stated = _text(document, "mediaType")
     known = INDEX_TYPES | MANIFEST_TYPES
@@ -232,7 +265,7 @@ def _media_type(document: dict[str, object], served_as: str) -> str:
     media_type = stated or (served_as if served_as in known else OCI_INDEX if looks_like_index else OCI_MANIFEST)
     if (media_type in INDEX_TYPES) != looks_like_index or looks_like_index == looks_like_manifest:
         raise BadDocument(Unknown.TYPE_CONFUSION, f"its members are not those of {media_type}")
-    if media_type != OCI_ARTIFACT and document.get("schemaVersion") != 2:
+    if media_type != OCI_ARTIFACT and version != 2:
         raise BadDocument(Unknown.MALFORMED, "schemaVersion is not 2")
     return media_type
 
@@ -267,9 +300,9 @@ def _subject(document: dict[str, object]) -> Digest | None:
 
 
 def _descriptor(value: object, place: str) -> Descriptor:
-    members = _object(value, place)
-    size = members.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    members = _struct(value, place, _DESCRIPTOR)
+    size = _whole(members.get("size"))
+    if size is None or not 0 <= size <= _MAX_SIZE:
         raise BadDocument(Unknown.MALFORMED, f"{place}.size is not a number of bytes")
     media_type = _text(members, "mediaType")
     if not media_type:
@@ -292,7 +325,7 @@ _PLATFORM_TEXT = re.compile(r"[A-Za-z0-9._+-]*\Z")
 def _platform(value: object, place: str) -> Platform | None:
     if value is None:
         return None
-    return _platform_in(_object(value, place), place)
+    return _platform_in(_struct(value, place, _PLATFORM), place)
 
 
 def _platform_in(members: dict[str, object], place: str) -> Platform:
@@ -302,10 +335,18 @@ def _platform_in(members: dict[str, object], place: str) -> Platform:
     return Platform(*parts)
 
 
+def _diff_ids(value: object) -> tuple[Digest, ...]:
+    rootfs = _struct(value, "rootfs", _ROOTFS)
+    if (kind := _text(rootfs, "type")) not in ("", "layers"):
+        raise BadDocument(Unknown.MALFORMED, f"rootfs.type {shown(kind)} is not 'layers'")
+    listed = _array_or_null(rootfs.get("diff_ids"), "rootfs.diff_ids", MAX_LAYERS)
+    return tuple(_digest(one, f"rootfs.diff_ids[{at}]") for at, one in enumerate(listed))
+
+
 def _history(value: object) -> tuple[HistoryEntry, ...]:
     entries = []
     for at, one in enumerate(_array(value, "history", 4 * MAX_LAYERS)):
-        step = _object(one, f"history[{at}]")
+        step = _struct(one, f"history[{at}]", _STEP)
         empty = step.get("empty_layer", False)
         if not isinstance(empty, bool):
             raise BadDocument(Unknown.MALFORMED, f"history[{at}].empty_layer is neither true nor false")
@@ -317,6 +358,41 @@ def _object(value: object, place: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise BadDocument(Unknown.MALFORMED, f"{place} is not an object")
     return value
+
+
+def _folded(*names: str) -> Mapping[str, str]:
+    return {name.casefold(): name for name in names}
+
+
+_DOCUMENT = _folded(
+    *("schemaVersion", "mediaType", "config", "layers", "manifests", "blobs", "fsLayers"),
+    *("annotations", "artifactType", "subject"),
+)
+_DESCRIPTOR = _folded("mediaType", "digest", "size", "platform", "annotations", "artifactType", "urls")
+_PLATFORM = _folded("os", "architecture", "variant", "os.version")
+_CONFIGURATION = {**_PLATFORM, **_folded("rootfs", "history", "config", "created")}
+_SETTINGS = _folded("Labels")
+_ROOTFS = _folded("type", "diff_ids")
+_STEP = _folded("created_by", "empty_layer")
+
+
+def _struct(value: object, place: str, names: Mapping[str, str]) -> dict[str, object]:
+    """An object whose members have names of ours. names: by their folded form.
+
+    Docker and containerd read `Layers` as `layers`, and of both the last, so that a document with it is two documents.
+    https://pkg.go.dev/encoding/json#Unmarshal
+    """
+    members = _object(value, place)
+    for name in members:
+        meant = names.get(name.casefold(), name)
+        if meant != name:
+            raise BadDocument(Unknown.TYPE_CONFUSION, f"{place} has {shown(name)}, which some read as {shown(meant)}")
+    return members
+
+
+def _whole(value: object) -> int | None:
+    """A number that was written as an integer: to Python `true` and `2.0` are equal to one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _array(value: object, place: str, limit: int) -> list[object]:

@@ -6,6 +6,7 @@ from itertools import islice
 
 from imagewright.documents import (
     ATTESTED,
+    INDEX_TYPES,
     BadDocument,
     Config,
     Descriptor,
@@ -14,7 +15,7 @@ from imagewright.documents import (
     parse_config,
     parse_manifest,
 )
-from imagewright.names import Digest, Platform, Reference
+from imagewright.names import Digest, Platform, Reference, shown
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import Absent, Document, Trouble
 from imagewright.snapshot import Attestation, Gone, Image, Missing, Observation, Published, Unreachable
@@ -98,7 +99,7 @@ class Documents:
                 yield reference.repository.at(read.document.config.digest), True
         elif depth < MAX_DEPTH:
             for entry in read.document.entries:
-                if not entry.is_attestation:
+                if not entry.is_attestation and not _is_ignored(entry):
                     yield from self._under(reference.repository.at(entry.digest), depth + 1)
 
     def forget(self, references: Iterable[Reference]) -> None:
@@ -158,10 +159,14 @@ class Documents:
                 if about not in described:
                     warnings.append(f"an attestation, {child.digest}, describes nothing in its index")
                 continue
+            if _is_ignored(child):
+                warnings.append(f"an entry, {child.digest}, is ignored, for it is {shown(child.media_type)}")
+                continue
             at = reference.repository.at(child.digest)
             match self._manifests[at]:
                 case Read() as inner:
                     self._check_size(at, child, f"{_stated(child)}: ")
+                    _check_kind(child, inner.document)
                     yield from self._parts(at, inner, child, depth + 1, warnings)
                 case Absent():
                     yield Gone(platform=_stated(child), digest=child.digest)
@@ -201,6 +206,21 @@ class Documents:
         if self._sizes[reference] != described.size:
             detail = f"{where}{self._sizes[reference]} bytes, but its descriptor says {described.size}"
             raise _Hole(Trouble(Unknown.INTEGRITY, detail))
+
+
+def _is_ignored(entry: Descriptor) -> bool:
+    """Whether an entry of an index is left out. One that claims a platform is not: readers may or may not find it."""
+    return entry.is_of_unknown_kind and entry.platform is None
+
+
+def _check_kind(entry: Descriptor, document: Index | Manifest) -> None:
+    """Clients read a child as what its entry calls it, and whoever reads it as something else sees another image.
+
+    https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh
+    """
+    if entry.is_of_unknown_kind or (entry.media_type in INDEX_TYPES) != isinstance(document, Index):
+        detail = f"{_stated(entry)}: its entry calls it {shown(entry.media_type)}, it is {document.media_type}"
+        raise _Hole(Trouble(Unknown.TYPE_CONFUSION, detail))
 
 
 def _attestations(index: Index) -> tuple[Attestation, ...]:

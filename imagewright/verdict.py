@@ -221,10 +221,11 @@ def _refuse_unfit(target: Target, looked: Published) -> None:
         wanted = ", ".join(str(one) for one in absent or target.declared)
         detail = f"{looked.reference} has {', '.join(str(one) for one in looked.platforms)}, not {wanted}"
         raise Unknown([Reason(code=reasons.Unknown.BASE_PLATFORM_MISSING, detail=detail)])
-    images = {platform: looked.on(platform) for platform in required}
-    if holes := [str(platform) for platform, image in images.items() if image is None]:
+    lost = {one.platform for one in looked.gone}
+    if holes := [str(platform) for platform in required if platform in lost]:
         detail = f"{looked.reference} has lost its content for {', '.join(holes)}"
         raise Unknown([Reason(code=reasons.Unknown.BASE_UNREADABLE, detail=detail)])
+    images = {platform: looked.on(platform) for platform in required}
     if bare := [str(platform) for platform, image in images.items() if image and not image.diff_ids]:
         detail = f"{looked.reference} has no layers on {', '.join(bare)}"
         raise Unknown([Reason(code=reasons.Unknown.BASE_EMPTY, detail=detail)])

@@ -153,11 +153,20 @@ def test_a_document_that_can_be_read_in_two_ways_is_not_read(document, served_as
         (b"{}{}", "not JSON: Extra data at line 1, column 3"),
         (b"{}\0", "not JSON: Extra data at line 1, column 3"),
         (b'{"a":"\xff"}', "not UTF-8 at byte 6"),
+        (b'{"a":"\xc0\xaf"}', "not UTF-8 at byte 6"),
+        (b'{"a":"\xed\xa0\x80"}', "not UTF-8 at byte 6"),
+        (b'{"a":"\xf4\x90\x80\x80"}', "not UTF-8 at byte 6"),
+        ("{}".encode("utf-32"), "not UTF-8 at byte 0"),
+        ("{}".encode("utf-16-le"), "not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
         ('{"a":1}'.encode("utf-16"), "not UTF-8 at byte 0"),
         (b'{"a":"\\ud800"}', "half of a surrogate pair stands for a character"),
         (b'{"\\udfff":"a"}', "half of a surrogate pair stands for a character"),
         (b'{"a":' + b"9" * 10_000 + b"}", "a number of 10000 digits"),
         (b'{"a":' + b"9" * 20 + b"}", "a number of 20 digits"),
+        (b'{"a":0.' + b"9" * 10_000 + b"}", "a number of 10002 characters"),
+        (b'{"a":1e' + b"9" * 10_000 + b"}", "a number of 10002 characters"),
+        (b'{"a":1e999999}', "the number 1e999999 is too large to be one"),
+        (b'{"a":-1e309}', "the number -1e309 is too large to be one"),
         (b"[" * 100_000, "nested too deep"),
         (b'{"a":' * 100_000, "nested too deep"),
         (b'{"schemaVersion":2', "not JSON: Expecting ',' delimiter at line 1, column 19"),
@@ -181,6 +190,83 @@ def test_what_is_not_json_from_its_first_byte_on_is_garbage(body):
 
 def test_a_whole_surrogate_pair_is_one_character():
     assert load_json(b'"\\ud83d\\ude00"', 99) == "\N{GRINNING FACE}"
+
+
+def nested(levels, opening, closing):
+    """The document is one level itself."""
+    return f'{{"schemaVersion":2,"manifests":[],"x":{opening * levels}1{closing * levels}}}'.encode()
+
+
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"x":', "}")])
+@pytest.mark.parametrize("depth", [0, 300])
+def test_nesting_ends_at_100_levels_however_deep_the_caller_is(brackets, depth):
+    assert deeper(depth, lambda: parse_manifest(nested(99, *brackets))).media_type == OCI_INDEX
+    told = deeper(depth, lambda: refusal(parse_manifest, nested(100, *brackets)))
+    assert told == ("malformed", "nested too deep")
+
+
+def deeper(depth, call):
+    return deeper(depth - 1, call) if depth else call()
+
+
+def test_many_brackets_that_are_not_nested_are_read():
+    body = encoded(index(x=[[], {}] * 500, y="[" * 500))
+    assert parse_manifest(body).entries == ()
+
+
+SLOW = {
+    "names": lambda: "{" + ",".join(f'"k{at}":1' for at in range(330_000)) + "}",
+    "objects": lambda: "[" + ",".join(['{"a":{}}'] * 400_000) + "]",
+    "texts": lambda: "[" + ",".join(['"a"'] * 1_000_000) + "]",
+    "one text": lambda: f'"{"a" * 4_000_000}"',
+    "escapes": lambda: f'"{chr(92)}u0041{(chr(92) + chr(34)) * 2_000_000}"',
+    "one name": lambda: f'{{"{"a" * 4_000_000}":1}}',
+    "numbers": lambda: "[" + ",".join(["1.5"] * 900_000) + "]",
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_four_mebibytes_of_anything_are_read_in_a_moment(kind):
+    body = f'{{"schemaVersion":2,"manifests":[],"x":{SLOW[kind]()}}}'.encode()
+    assert 3_500_000 < len(body) <= MAX_MANIFEST_BYTES
+    started = time.monotonic()
+    assert parse_manifest(body).media_type == OCI_INDEX
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("parse", "document", "detail"),
+    [
+        (parse_manifest, index(Manifests=[]), "the document has 'Manifests', which some read as 'manifests'"),
+        (parse_manifest, index() | {"manife\u017fts": []}, "the document has 'manife\u017fts', which some read as 'manifests'"),
+        (parse_manifest, manifest(LAYERS=[]), "the document has 'LAYERS', which some read as 'layers'"),
+        (parse_manifest, manifest(mediatype=OCI_INDEX), "the document has 'mediatype', which some read as 'mediaType'"),
+        (parse_manifest, index(descriptor(Digest=B)), "manifests[0] has 'Digest', which some read as 'digest'"),
+        (parse_manifest, manifest(config=descriptor(Size=9)), "config has 'Size', which some read as 'size'"),
+        (
+            parse_manifest,
+            index(descriptor(platform={"os": "linux", "architecture": "amd64", "Architecture": "arm64"})),
+            "manifests[0].platform has 'Architecture', which some read as 'architecture'",
+        ),
+        (parse_config, {"RootFS": {}}, "the configuration has 'RootFS', which some read as 'rootfs'"),
+        (parse_config, {"OS": "linux"}, "the configuration has 'OS', which some read as 'os'"),
+        (parse_config, {"rootfs": {"Diff_IDs": []}}, "rootfs has 'Diff_IDs', which some read as 'diff_ids'"),
+        (parse_config, {"config": {"labels": {}}}, "config has 'labels', which some read as 'Labels'"),
+        (
+            parse_config,
+            {"history": [{"Empty_Layer": True}]},
+            "history[0] has 'Empty_Layer', which some read as 'empty_layer'",
+        ),
+    ],
+)  # fmt: skip
+def test_a_name_in_another_case_makes_two_documents_of_one(parse, document, detail):
+    assert refusal(parse, document) == ("type-confusion", detail)
+
+
+def test_names_that_nobody_reads_may_be_in_any_case():
+    config = {"Size": 7, "config": {"env": [], "Labels": {"Size": "1", "size": "2"}}, "Comment": "", "comment": ""}
+    assert parse_config(encoded(config)).labels == {"Size": "1", "size": "2"}
+    assert parse_manifest(encoded(index(annotations={"Layers": "x", "layers": "y"}))).annotations["Layers"] == "x"
 
 
 def test_a_duplicate_among_many_names_is_found_in_a_moment():
@@ -240,6 +326,8 @@ DIGEST_RULE = "is not a digest (sha256:<64 hex digits> or sha512:<128 hex digits
         (manifest(config=descriptor("x")), "bad-digest", f"config.digest: 'x' {DIGEST_RULE}"),
         (manifest(subject=descriptor("x")), "bad-digest", f"subject.digest: 'x' {DIGEST_RULE}"),
         (index(descriptor(size=-1)), "malformed", "manifests[0].size is not a number of bytes"),
+        (index(descriptor(size=2**63)), "malformed", "manifests[0].size is not a number of bytes"),
+        (index(descriptor(size=7.0)), "malformed", "manifests[0].size is not a number of bytes"),
         (index(descriptor(size=1.5)), "malformed", "manifests[0].size is not a number of bytes"),
         (index(descriptor(size="7")), "malformed", "manifests[0].size is not a number of bytes"),
         (index(descriptor(size=True)), "malformed", "manifests[0].size is not a number of bytes"),
@@ -264,6 +352,9 @@ DIGEST_RULE = "is not a digest (sha256:<64 hex digits> or sha512:<128 hex digits
         (without(manifest(), "config"), "malformed", "config is not an object"),
         (manifest(schemaVersion=3), "malformed", "schemaVersion is not 2"),
         (without(manifest(), "schemaVersion"), "malformed", "schemaVersion is not 2"),
+        (manifest(schemaVersion=2.0), "malformed", "schemaVersion is not 2"),
+        (manifest(schemaVersion="2"), "malformed", "schemaVersion is not 2"),
+        (manifest(schemaVersion=True), "malformed", "schemaVersion is not 2"),
         (manifest(mediaType="text/html"), "malformed", "mediaType 'text/html' is neither an index nor a manifest"),
         (manifest(mediaType=7), "malformed", "mediaType is not a text"),
         (index(*[descriptor()] * 65), "too-large", "manifests has 65 entries, at most 64 are read"),
@@ -277,6 +368,10 @@ def test_a_broken_manifest_is_refused_with_its_place(document, code, detail):
 def test_as_many_children_and_layers_are_read_as_the_limits_say():
     assert len(parse_manifest(encoded(index(*[descriptor()] * 64))).entries) == 64
     assert len(parse_manifest(encoded(manifest(layers=[descriptor()] * 512))).layers) == 512
+
+
+def test_a_size_may_be_as_large_as_the_specification_lets_it():
+    assert parse_manifest(encoded(index(descriptor(size=2**63 - 1)))).entries[0].size == 2**63 - 1
 
 
 def test_a_digest_of_sha512_is_as_good():
@@ -297,6 +392,24 @@ def test_a_digest_of_sha512_is_as_good():
 )
 def test_an_entry_that_describes_another_one_is_no_platform(members, answer):
     assert parse_manifest(encoded(index(descriptor(**members)))).entries[0].is_attestation is answer
+
+
+@pytest.mark.parametrize(
+    ("media_type", "answer"),
+    [
+        (OCI_INDEX, False),
+        (OCI_MANIFEST, False),
+        (DOCKER_LIST, False),
+        (DOCKER_MANIFEST, False),
+        (OCI_ARTIFACT, False),
+        ("application/vnd.docker.distribution.manifest.v1+json", False),
+        ("application/vnd.oci.image.manifest.v2+json", True),
+        (OCI_CONFIG, True),
+        (OCI_MANIFEST.upper(), True),
+    ],
+)
+def test_an_entry_may_be_of_a_kind_that_nobody_knows_yet(media_type, answer):
+    assert parse_manifest(encoded(index(descriptor(media_type=media_type)))).entries[0].is_of_unknown_kind is answer
 
 
 def test_a_configuration_is_read_with_all_that_is_judged_later():
@@ -338,6 +451,8 @@ def test_a_bare_configuration_says_what_it_does_not_have(document, diff_ids, his
         ({"os": 1}, "malformed", "os is not a text"),
         ({"os": "\x1b[31m"}, "malformed", "the configuration has a value that is not a platform's"),
         ({"rootfs": []}, "malformed", "rootfs is not an object"),
+        ({"rootfs": {"type": "trees", "diff_ids": [A]}}, "malformed", "rootfs.type 'trees' is not 'layers'"),
+        ({"rootfs": {"type": 7}}, "malformed", "type is not a text"),
         ({"rootfs": {"diff_ids": 0}}, "malformed", "rootfs.diff_ids is not a list"),
         ({"rootfs": {"diff_ids": ""}}, "malformed", "rootfs.diff_ids is not a list"),
         ({"rootfs": {"diff_ids": [A, "x"]}}, "bad-digest", f"rootfs.diff_ids[1]: 'x' {DIGEST_RULE}"),

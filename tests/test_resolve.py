@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from imagewright.documents import OCI_ARTIFACT, OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, HistoryEntry
+from imagewright.documents import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_ARTIFACT,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    HistoryEntry,
+)
 from imagewright.names import Platform, digest_of, make_repository
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import Absent, Document, Trouble
@@ -15,6 +24,7 @@ OWN = make_repository("ghcr.io", "own/tools")
 TAG = OWN.tagged("codex-fedora-1")
 AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64")
 UNKNOWN = Platform("unknown", "unknown")
+AMD_MEMBERS = {"os": "linux", "architecture": "amd64"}
 ABSENT = Absent("MANIFEST_UNKNOWN")
 LATE = Trouble(Unknown.TIMEOUT, "silence")
 
@@ -163,6 +173,39 @@ def test_deeper_indexes_are_not_read(world, levels):
     documents, waves = world.waves(nested(world, levels))
     assert documents.observation(TAG) == lost(Unknown.TOO_DEEP, "indexes within indexes, deeper than 3")
     assert waves == [(1, 0)] * 4
+
+
+FUTURE = "application/vnd.oci.image.manifest.v9+json"
+
+
+def test_an_entry_of_a_kind_that_nobody_knows_is_ignored_with_a_warning(world):
+    future = world.keep(FUTURE, {"anything": 1})
+    documents, waves = world.waves(world.index(world.image(), future))
+    seen = documents.observation(TAG)
+    assert waves == [(1, 0), (1, 0), (0, 1)]
+    assert seen.platforms == (AMD,)
+    assert seen.warnings == (f"an entry, {future['digest']}, is ignored, for it is '{FUTURE}'",)
+
+
+@pytest.mark.parametrize(
+    ("called", "make"),
+    [
+        (OCI_INDEX, lambda world: world.image()),
+        (DOCKER_LIST, lambda world: world.image()),
+        (FUTURE, lambda world: world.image()),
+        (OCI_MANIFEST, lambda world: world.index(world.image()) | {"platform": AMD_MEMBERS}),
+        (DOCKER_MANIFEST, lambda world: world.index(world.image()) | {"platform": AMD_MEMBERS}),
+    ],
+)
+def test_an_entry_that_calls_its_child_what_it_is_not_is_not_read(world, called, make):
+    entry = make(world)
+    detail = f"linux/amd64: its entry calls it '{called}', it is {entry['mediaType']}"
+    assert world.observe(world.index(entry | {"mediaType": called})) == lost(Unknown.TYPE_CONFUSION, detail)
+
+
+@pytest.mark.parametrize("called", [OCI_MANIFEST, DOCKER_MANIFEST])
+def test_manifests_of_both_families_are_read_alike(world, called):
+    assert world.observe(world.index(world.image() | {"mediaType": called})).platforms == (AMD,)
 
 
 def attestation(world, about, **members):

@@ -305,6 +305,12 @@ AT = "ghcr.io/own/bases:fedora-latest"
         ),
         (
             {},
+            published(image("a"), image("b", ARM), gone=(Gone(platform=ARM, digest=digest("x")),)),
+            "base-unreadable",
+            f"{AT} has lost its content for linux/arm64",
+        ),
+        (
+            {},
             published(gone=(Gone(platform=AMD, digest=digest("x")), Gone(platform=ARM, digest=digest("y")))),
             "base-unreadable",
             f"{AT} has lost its content for linux/amd64, linux/arm64",
