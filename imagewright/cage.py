@@ -1,8 +1,9 @@
 """The cage for a tool's script on this machine: what it sees, what it may use up, and that nothing of it is left.
 
-On Linux a script gets PID and mount namespaces of its own: it sees its own processes only, its folder read-only, and no
-home directory; when it ends, or has to, the kernel ends everything that it started. Where namespaces cannot be made
-(macOS, some containers) its limits and its process group hold it, and a process that leaves the group is not found.
+On Linux a script gets PID and mount namespaces of its own: it sees its own processes only, its folder read-only, no home
+directory and no engine's socket; when it ends, or has to, the kernel ends everything that it started. Where namespaces
+cannot be made (macOS, some containers) its limits and its process group hold it, and a process that leaves the group is
+not found.
 https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 """
 
@@ -23,11 +24,17 @@ _SECONDS_TO_TRY = 10.0
 _SIGNALLED = 128
 """A shell's exit code for a program that a signal ended, less the signal."""
 
+SOCKETS = tuple(
+    f"/run/{name}"
+    for name in ("docker.sock", "podman/podman.sock", "containerd/containerd.sock", "buildkit/buildkitd.sock")
+)
+"""Where engines listen: whoever may speak to one can read the whole machine."""
+
 _LIMITS = f"ulimit -c 0; ulimit -d {MEMORY // 1024} 2>/dev/null || true"
 _OUTSIDE = f'{_LIMITS}; exec "$@"'
 _INSIDE = f"""
 set -e
-folder=$1 home=$2 aside=$3; shift 3
+folder=$1 home=$2 aside=$3 sockets=$4; shift 4
 mount --bind "$folder" "$folder"
 mount -o remount,bind,ro "$folder"
 if [[ -n $home ]]; then
@@ -38,6 +45,10 @@ if [[ -n $home ]]; then
   for name in "${{kept[@]}}"; do mkdir "$home/$name"; mount --bind "$aside/$name" "$home/$name"; done
 fi
 shift
+for socket in $sockets; do
+  [[ ! -S $socket ]] || mount --bind /dev/null "$socket"
+done
+[[ ! -d /run/user ]] || mount -t tmpfs -o size=64k,mode=755 tmpfs /run/user
 cd "$folder"
 unset OLDPWD
 {_LIMITS}
@@ -99,7 +110,7 @@ def run(argv: Sequence[str], *, folder: Path, scratch: Path, timeout: float, env
         return process.run(wrapped, timeout=timeout, env=own, cwd=folder, ends=_floods)
     real = _home(env)
     kept = _kept(real, [scratch, *map(Path, env.get("PATH", "").split(os.pathsep))]) if real else []
-    where = [str(folder), str(real or ""), str(scratch / "aside"), *kept]
+    where = [str(folder), str(real or ""), str(scratch / "aside"), " ".join(SOCKETS), *kept]
     wrapped = [*found.unshare, "/bin/bash", "-c", _INSIDE, "cage", *where, "--", *argv]
     ended = process.run(wrapped, timeout=timeout, env=own, cwd=folder, ends=_runs_wild)
     return replace(ended, status=_SIGNALLED - ended.status) if ended.status > _SIGNALLED else ended

@@ -1,7 +1,9 @@
 """What a `version.sh` may do wrong: it costs that tool its verdict, and nothing else."""
 
+import contextlib
 import os
 import shutil
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -192,6 +194,19 @@ def test_a_script_finds_no_home_directory(caged: Place) -> None:
     path = caged.home / ".docker" / "config.json"
     found = caged.read(f"cat {path}")
     assert found.detail == f"exit status 1, it says 'cat: {path}: No such file or directory'"
+
+
+def test_a_script_reaches_no_engine(caged: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "docker.sock"
+    monkeypatch.setattr(cage, "SOCKETS", ("/nowhere/podman.sock", str(path)))
+    connects = f"""python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("{path}")'; echo 1.0"""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as engine:
+        engine.bind(str(path))
+        engine.listen()
+        engine.settimeout(0.1)
+        assert caged.read(connects).version == "1.0"
+        with pytest.raises(TimeoutError):
+            engine.accept()
 
 
 def test_programs_in_a_home_directory_are_found_all_the_same(caged: Place) -> None:
