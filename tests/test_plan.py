@@ -177,6 +177,13 @@ def test_the_brake_holds_above_three_or_two_percent(count, total, brakes, why):
     assert len(made.builds) == (0 if brakes else count)
 
 
+@pytest.mark.parametrize("why", [(HOLE, BEHIND), (BEHIND, HOLE), (MISSING, CHANGED)])
+def test_an_image_that_vanished_counts_on_the_brake_whatever_else_is_wrong_with_it(why):
+    gone = [record(f"gone{at}-x", *why) for at in range(4)]
+    made = plan(*gone, last_good={one.target: one.reference for one in gone})
+    assert (made.builds, made.exit) == ((), Exit.BRAKE)
+
+
 def test_the_brake_refuses_everything_that_is_stale_and_says_so():
     gone, last_good = vanished(4)
     made = plan(*gone, record("b-x", CHANGED), record("c-x", LATE), last_good=last_good)

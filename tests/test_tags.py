@@ -24,6 +24,7 @@ SIGNATURE = "sha256-" + "a" * 64
         ([SIGNATURE, f"{SIGNATURE}.sig", f"{SIGNATURE}-latest"], ()),
         ([f"sha256-{'05af9bd1' * 8}-latest", f"sha256-{'3c27e684' * 8}-latest"], ()),
         ([f"sha256-{'a' * 63}-latest"], (f"sha256-{'a' * 63}",)),
+        ([f"x-{SIGNATURE}-latest"], (f"x-{SIGNATURE}",)),
         ([f"{kind}{at}-latest" for kind in "aA" for at in range(9)], tuple(f"a{at}" for at in range(9))),
         ([f"a{at}-{end}" for end in ("latest", "1") for at in range(9)], tuple(f"a{at}" for at in range(9))),
         (["-latest", "Foo-latest", "a--b-latest", "_x-latest"], ()),

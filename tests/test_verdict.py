@@ -125,6 +125,10 @@ def test_there_is_no_verdict_unless_each_check_was_heard_once(found, checks):
     assert judge(found, checks) is None
 
 
+def test_checks_may_be_named_in_any_order():
+    assert judge([RIGHT, STALE], ["b", "a"]) == Verdict(state=State.STALE, reasons=(BEHIND,))
+
+
 def test_every_reason_of_every_check_is_kept_once():
     second = Finding(check="e", target="t", kind="stale", reasons=(CHANGED, BEHIND))
     assert judge([STALE, second], ["b", "e"]) == Verdict(state=State.STALE, reasons=(BEHIND, CHANGED))
@@ -433,6 +437,12 @@ def test_an_image_of_ours_states_its_version(newest, versions):
     assert stated_versions(newest) == versions
 
 
+def test_several_stated_versions_have_one_order():
+    stated = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7")
+    images = [image("a", labels={OURS: one, "x.tool": "codex"}) for one in reversed(stated)]
+    assert stated_versions(published(*images)) == stated
+
+
 @pytest.mark.parametrize(
     ("scheme", "today", "latest", "backwards"),
     [
@@ -568,6 +578,7 @@ def changed(platform="", expected="", found="", detail=""):
     [
         ([], []),
         ([LATE], ["timeout: silence"]),
+        ([changed()], ["base-changed: The base has been rebuilt since the image was."]),
         ([BEHIND], ["latest-behind: `latest` does not name the current version's digest. (expected a, found b)"]),
         ([changed("linux/arm64", detail="why")], ["base-changed on linux/arm64: why"]),
         (
