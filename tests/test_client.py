@@ -645,6 +645,17 @@ def test_thousands_of_tags_come_whole(serve: Callable[..., Host], connect: Calla
 
 
 @pytest.mark.parametrize(
+    "link", ["/v2/a/b/tags/list; rel=next", '</v2/a/b/tags/list>; =x; rel="next"', '<x; rel="next"']
+)
+def test_a_next_page_that_cannot_be_read_is_not_the_last_one(
+    serve: Callable[..., Host], connect: Callable[..., Client], link: str
+) -> None:
+    found = connect().tags(serve(always=page_of_tags(["1"], link)).repository)
+    assert isinstance(found, Trouble)
+    assert (found.reason, found.detail[:43]) == (Unknown.MALFORMED, "the next page of tags cannot be read: Link:")
+
+
+@pytest.mark.parametrize(
     "link", ["<http://{other}/v2/a/b/tags/list>", "<https://{host}/v2/a/b/tags/list>", "<//evil.example/x>", "<//[>"]
 )
 def test_the_next_page_is_on_the_same_host_or_nowhere(

@@ -214,6 +214,10 @@ def test_a_tool_or_base_cannot_be_called_so(text):
         ("127x0.0.1", False),
         ("127.0x0.1", False),
         ("127.0.0x1", False),
+        ("127..0.1", False),
+        ("127.0..1", False),
+        ("127.0.0.", False),
+        ("example.127.0.0.1", False),
         ("ghcr.io", False),
     ],
 )
@@ -392,6 +396,7 @@ DIGEST = f"sha256:{'1' * 64}"
         ("localhost:5000/fedora", "localhost:5000/fedora:latest"),
         ("registry:5000/fedora:42", "registry:5000/fedora:42"),
         ("ghcr.io/aicage/fedora", "ghcr.io/aicage/fedora:latest"),
+        ("r.io/fedora", "r.io/fedora:latest"),
         (f"fedora@{DIGEST}", f"docker.io/library/fedora@{DIGEST}"),
         (f"fedora:42@{DIGEST}", f"docker.io/library/fedora@{DIGEST}"),
     ],

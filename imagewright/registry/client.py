@@ -628,13 +628,16 @@ def _tag_page(url: str, answer: Answer) -> _TagPage | Absent | Trouble:
         tags = _legal_tags(page)
     except BadDocument as error:
         return Trouble(error.reason, f"the tag list: {error.detail}")
+    link = answer.headers.get("link", "")
     try:
-        following = answers.next_page(answer.headers.get("link", ""), partial(urljoin, url))
+        following = answers.next_page(link, partial(urljoin, url))
         elsewhere = following is not None and _origin(following) != _origin(url)
     except ValueError:  # a Link that is no URL
         elsewhere = True
     if elsewhere:
         return Trouble(Unknown.REDIRECT, "the next page of tags is on another host")
+    if following is None and "next" in link.lower():  # a list that is cut short could make a tag look absent
+        return Trouble(Unknown.MALFORMED, f"the next page of tags cannot be read: Link: {shown(link)}")
     return _TagPage(tags, following)
 
 
