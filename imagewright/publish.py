@@ -29,7 +29,7 @@ from imagewright.names import Digest, Platform, Reference, Repository, digest_of
 from imagewright.registry.answers import Document
 from imagewright.registry.client import Client
 from imagewright.resolve import Documents
-from imagewright.snapshot import Image, Missing, Published, Unreachable
+from imagewright.snapshot import Image, Missing, Observation, Published, Unreachable
 from imagewright.survey import look_at
 from imagewright.tags import compare
 from imagewright.verdict import (
@@ -84,7 +84,7 @@ class Receipt:
     work: Work
     digest: Digest | None = None
     outcome: Literal["published", "identical", "built", "failed"]
-    latest: Literal["moved", "already", "not moved"] = "not moved"
+    latest: Literal["moved", "already", "not moved", "unknown"] = "not moved"
     problem: str = ""
 
     def as_json(self) -> dict[str, str | None]:
@@ -97,6 +97,14 @@ class Receipt:
             "latest": self.latest,
             "problem": self.problem,
         }
+
+
+class Unconfirmed(Failed):
+    """`latest` was to be moved, and the registry did not say that it was. latest: what a look at it said afterwards."""
+
+    def __init__(self, reason: str, *, remedy: str, latest: Literal["moved", "not moved", "unknown"]) -> None:
+        super().__init__(reason, remedy=remedy)
+        self.latest = latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +132,14 @@ def publish(client: Client, root: Path, works: Sequence[Work], environ: Mapping[
         except Failed as error:
             failures[work.target.key] = str(error)
     failures |= verify(root, pushed, environ, allowed=frozenset({reasons.Stale.LATEST_BEHIND}))
-    latest: dict[str, Literal["moved", "already"]] = {}
+    latest: dict[str, Literal["moved", "already", "not moved", "unknown"]] = {}
     for one in pushed:
         if one.work.target.key not in failures:
             try:
                 latest[one.work.target.key] = move_latest(client, one)
+            except Unconfirmed as error:
+                failures[one.work.target.key] = str(error)
+                latest[one.work.target.key] = error.latest
             except Failed as error:
                 failures[one.work.target.key] = str(error)
     done = {one.work.target.key: one for one in pushed}
@@ -386,7 +397,10 @@ def _departures(built: Published, base: Published, work: Work) -> list[Reason]:
 
 
 def move_latest(client: Client, pushed: Pushed) -> Literal["moved", "already"]:
-    """Lets `latest` name what was pushed. `Failed` where that would be backwards, or somebody else has moved it meanwhile."""
+    """Lets `latest` name what was pushed. `Failed` where that would be backwards, or somebody else has moved it meanwhile.
+
+    `Unconfirmed` where the registry did not take it, or took it and did not say so: it is asked, and not told again.
+    """
     work = pushed.work
     latest = work.target.tagged("latest")
     seen = look_at(client, [latest])[latest]
@@ -404,11 +418,34 @@ def move_latest(client: Client, pushed: Pushed) -> Literal["moved", "already"]:
         case Missing():
             pass
     body, media_type = client.document(latest.repository.at(pushed.digest))
-    client.put_manifest(latest, body, media_type)
+    try:
+        client.put_manifest(latest, body, media_type)
+    except Failed as error:
+        raise _unconfirmed(error, look_at(client, [latest])[latest], pushed) from None
     back = look_at(client, [latest])[latest]
+    if isinstance(back, Unreachable):
+        said = f"{latest} cannot be read after it was moved: {back.detail}"
+        raise Unconfirmed(said, remedy=back.reason.remedy, latest="unknown")
     if not isinstance(back, Published) or back.digest != pushed.digest:
         raise Failed(f"{latest} does not name {pushed.digest} after it was moved", remedy="Make a new plan.")
     return "moved"
+
+
+def _unconfirmed(error: Failed, seen: Observation, pushed: Pushed) -> Unconfirmed:
+    """What became of `latest`, whose move failed. seen: what it names now."""
+    match seen:
+        case Unreachable():
+            return Unconfirmed(
+                f"{error.reason}; nobody knows what {seen.reference} names now", remedy=error.remedy, latest="unknown"
+            )
+        case Published(digest=pushed.digest):
+            return Unconfirmed(
+                f"{error.reason}; {seen.reference} names the new image all the same",
+                remedy="Run the checks again.",
+                latest="moved",
+            )
+        case Published() | Missing():
+            return Unconfirmed(error.reason, remedy=error.remedy, latest="not moved")
 
 
 def refuse_backwards(newest: Published, work: Work) -> None:

@@ -538,7 +538,7 @@ class Client:
         """Uploads a blob in one piece. `Failed` unless the registry confirms it."""
         started = self._write("POST", repository, "blobs/uploads/")
         if started.status != 202 or "location" not in started.headers:
-            raise Failed(f"{repository} refuses an upload: {answers.refusal(started).detail}", remedy=_PUSH_REMEDY)
+            raise _untaken(f"{repository} refuses an upload", started)
         here = self._registry(repository.host).url(repository.name, "blobs/uploads/")
         try:
             location = urljoin(here, started.headers["location"])
@@ -552,7 +552,7 @@ class Client:
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(content.stat().st_size)}
             answer = self._send("PUT", repository, url, headers, file)
         if answer.status != 201:
-            raise Failed(f"{repository} did not take {digest}: {answers.refusal(answer).detail}", remedy=_PUSH_REMEDY)
+            raise _untaken(f"{repository} did not take {digest}", answer)
 
     def put_manifest(self, reference: Reference, body: bytes, media_type: str) -> None:
         """Puts a manifest or index under a tag or its digest. `Failed` unless the registry confirms these bytes."""
@@ -561,7 +561,7 @@ class Client:
         )
         stated = answer.headers.get("docker-content-digest", "")
         if answer.status != 201:
-            raise Failed(f"{reference} was not taken: {answers.refusal(answer).detail}", remedy=_PUSH_REMEDY)
+            raise _untaken(f"{reference} was not taken", answer)
         if stated and stated not in (digest_of(body), digest_of(body, "sha512")):
             raise Failed(f"{reference} was taken as {shown(stated)}, which is not what was sent")
 
@@ -591,7 +591,19 @@ class Client:
 
 
 _MAX_BLOB_BYTES = 16 * 2**30
-_PUSH_REMEDY = "Check that the login may push there (`docker login`, or REGISTRY_AUTH_FILE)."
+_ROOM = "Make room for it: a quota, a limit of the registry's or of a proxy before it, or its disk."
+_PUSH_REMEDIES = {
+    401: "Check that the login may push there (`docker login`, or REGISTRY_AUTH_FILE).",
+    403: "Check that the login may push there (`docker login`, or REGISTRY_AUTH_FILE), and any quota.",
+    413: _ROOM,
+    507: _ROOM,
+}
+
+
+def _untaken(what: str, answer: Answer) -> Failed:
+    """What to say of something that was to be written and was not taken."""
+    trouble = answers.refusal(answer)
+    return Failed(f"{what}: {trouble.detail}", remedy=_PUSH_REMEDIES.get(answer.status, trouble.reason.remedy))
 
 
 _SECOND_ASKING = frozenset({Unknown.GARBAGE, Unknown.INTEGRITY, Unknown.NOT_A_REGISTRY_ANSWER})

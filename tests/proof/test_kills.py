@@ -3,7 +3,6 @@
 `-s` shows how many that were.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from imagewright.testing.images import layer, push
 from imagewright.testing.projects import make_project
 from imagewright.testing.registry import Registry
 from imagewright.testing.vices import Occasion, Vice
+from tests.readers import readers_see
 from tests.vicious import PLATFORMS, below, publish
 
 PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
@@ -147,32 +147,6 @@ def projects(stale: Path, tmp_path: Path) -> Callable[[int], Iterator[Project]]:
     return make
 
 
-def readers_see(made: Project) -> dict[str, str]:
-    """Tag → `old`, `new`, or what is wrong: whether all that a tag names is there, down to the layers, read raw."""
-    place = made.root / "registry" / "own+tools"
-    tags = {
-        one["annotations"]["org.opencontainers.image.ref.name"]: one["digest"]
-        for one in json.loads((place / "index.json").read_bytes())["manifests"]
-        if "annotations" in one
-    }
-    seen = {}
-    for tag, digest in tags.items():
-        try:
-            entries = json.loads(_blob(place, digest))["manifests"]
-            manifests = [json.loads(_blob(place, one["digest"])) for one in entries]
-            for manifest in manifests:
-                for one in (manifest["config"], *manifest["layers"]):
-                    _blob(place, one["digest"])
-            seen[tag] = f"whole, {len(entries)} platforms"
-        except OSError as error:
-            seen[tag] = f"a hole: {error}"
-    return seen
-
-
-def _blob(place: Path, digest: str) -> bytes:
-    return (place / "blobs" / digest.replace(":", "/")).read_bytes()
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("answered", [False, True], ids=["before the answer", "after it was done"])
 def test_a_publication_killed_at_any_request_leaves_the_old_image_or_the_new_one(
@@ -189,13 +163,13 @@ def test_a_publication_killed_at_any_request_leaves_the_old_image_or_the_new_one
             made.registry.becomes()
             if ended != -signal.SIGKILL:
                 return f"it ended with {ended}"
-            seen = readers_see(made)
+            seen = readers_see(made.root / "registry" / "own+tools")
             if set(seen.values()) != {whole} or not {"codex-fedora-1.0", "codex-fedora-latest"} <= set(seen):
                 return f"readers see {seen}"
             made.checks()
             made.run("plan")
             built = made.run("build", "--push")
-            if made.checks() != 0 or set(readers_see(made).values()) != {whole}:
+            if made.checks() != 0 or set(readers_see(made.root / "registry" / "own+tools").values()) != {whole}:
                 return f"it was not repaired: {built.stderr.decode()[-500:]}"
         return ""
 
