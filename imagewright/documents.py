@@ -218,10 +218,10 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _refuse_nesting(value: object) -> None:
-    level = [value]
-    for _ in range(MAX_NESTING + 1):
-        held = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [inner for several in held for inner in several]
+    level = [one for one in (value,) if isinstance(one, dict | list)]
+    for _ in range(MAX_NESTING):
+        held = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for several in held for inner in several if isinstance(inner, dict | list)]
     if level:
         raise BadDocument(Unknown.MALFORMED, "nested too deep")
 

@@ -192,12 +192,12 @@ def test_a_whole_surrogate_pair_is_one_character():
     assert load_json(b'"\\ud83d\\ude00"', 99) == "\N{GRINNING FACE}"
 
 
-def nested(levels, opening, closing):
+def nested(levels, opening, middle, closing):
     """The document is one level itself."""
-    return f'{{"schemaVersion":2,"manifests":[],"x":{opening * levels}1{closing * levels}}}'.encode()
+    return f'{{"schemaVersion":2,"manifests":[],"x":{opening * levels}{middle}{closing * levels}}}'.encode()
 
 
-@pytest.mark.parametrize("brackets", [("[", "]"), ('{"x":', "}")])
+@pytest.mark.parametrize("brackets", [("[", "", "]"), ("[", "1", "]"), ("[1,", "2", "]"), ('{"x":', "1", "}")])
 @pytest.mark.parametrize("depth", [0, 300])
 def test_nesting_ends_at_100_levels_however_deep_the_caller_is(brackets, depth):
     assert deeper(depth, lambda: parse_manifest(nested(99, *brackets))).media_type == OCI_INDEX
@@ -212,6 +212,7 @@ def deeper(depth, call):
 def test_many_brackets_that_are_not_nested_are_read():
     body = encoded(index(x=[[], {}] * 500, y="[" * 500))
     assert parse_manifest(body).entries == ()
+    assert load_json(encoded("[" * 500), 999) == "[" * 500
 
 
 SLOW = {

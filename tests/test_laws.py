@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from imagewright.catalogue import Catalogue, Tool
-from imagewright.documents import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
+from imagewright.documents import DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from imagewright.names import Digest, Reference, Repository, Tag, digest_of
 from imagewright.registry import answers
 from imagewright.registry.answers import Absent, Answer, Document, NotModified, Trouble
@@ -26,7 +26,7 @@ from imagewright.snapshot import BaseSeen, Missing, Pointer, Published, Reading,
 from imagewright.testing import vices
 from imagewright.testing.registry import Registry
 from imagewright.testing.vices import Asked, Vice
-from imagewright.verdict import State
+from imagewright.verdict import State, Verdict
 from tests import oracle
 from tests.judging import judged
 from tests.vicious import AMD, World, publish
@@ -93,6 +93,7 @@ class Made:
 
 
 ARCHITECTURES = ("amd64", "arm64")
+PLAIN = {"os": "linux", "architecture": "amd64"}
 letters = st.sampled_from("abc")
 
 
@@ -110,16 +111,20 @@ def images(draw: st.DrawFn, below: tuple[Made, ...] | None) -> tuple[Made, ...]:
         )
         own = ("own",) if below is not None else ()
         what = draw(
-            st.sampled_from(["right"] * 12 + ["moved", "none", "bare base", "fewer", "env", "recompressed", "unstated"])
+            st.sampled_from(
+                ["right"] * 36
+                + ["moved", "turned", "none", "bare base", "fewer", "env", "recompressed", "unstated", "lost layer"]
+            )
         )
         layers = {
             "moved": ("x", *base[1:], *own),
+            "turned": (*reversed(base), *own),
             "none": (),
             "bare base": base,
             "fewer": base[:-1] + own,
         }.get(what, base + own)
         steps = (*base_steps, *(f"COPY {x}" for x in own))
-        if what in ("moved", "none", "bare base", "fewer"):
+        if what in ("moved", "turned", "none", "bare base", "fewer"):
             steps = tuple(f"COPY {x}" for x in layers)
         elif what == "env":
             steps = ("ENV B=2", *steps)
@@ -129,6 +134,7 @@ def images(draw: st.DrawFn, below: tuple[Made, ...] | None) -> tuple[Made, ...]:
                 layers=layers,
                 steps=steps if with_history else None,
                 recompressed="gz" if what == "recompressed" else "",
+                lost_layers=1 if what == "lost layer" else 0,
                 stated=what != "unstated",
             )
         )
@@ -144,8 +150,11 @@ def stores(draw: st.DrawFn) -> Store:
     store.tags["base"] = draw(trees(store, base))
     if draw(st.sampled_from([True] * 9 + [False])):
         store.tags["image"] = draw(trees(store, image))
-        store.tags["latest"] = draw(st.sampled_from([store.tags["image"]] * 9 + [store.tags["base"]]))
+        if latest := draw(st.sampled_from([store.tags["image"]] * 18 + [store.tags["base"], ""])):
+            store.tags["latest"] = latest
     draw(damage(store))
+    if draw(st.sampled_from([False] * 19 + [True])):
+        del store.tags["base"]
     return store
 
 
@@ -153,7 +162,23 @@ def stores(draw: st.DrawFn) -> Store:
 def trees(draw: st.DrawFn, store: Store, made: tuple[Made, ...]) -> str:
     """The digest of an index over images, or of what else may stand under a tag."""
     entries = [store.image(one) for one in made]
-    shape = draw(st.sampled_from(["index"] * 8 + ["nested", "deep", "bare", "attested", "twice", "size"]))
+    shape = draw(
+        st.sampled_from(
+            ["index"] * 24
+            + [
+                "nested",
+                "deep",
+                *["bare"] * 5,
+                "attested",
+                "twice",
+                "twins",
+                "foreign",
+                "foreign platform",
+                "called",
+                "size",
+            ]
+        )
+    )
     if shape == "bare" and entries:
         return str(entries[0]["digest"])
     if shape == "attested" and entries:
@@ -161,18 +186,28 @@ def trees(draw: st.DrawFn, store: Store, made: tuple[Made, ...]) -> str:
         entries.append(entries[-1] | {"annotations": {}, "platform": {"os": "unknown", "architecture": "unknown"}})
     if shape == "twice" and entries:
         entries.append(entries[0])
+    if shape == "twins" and entries:
+        twin = store.image(Made(made[0].architecture, ("twin",), None)) | {
+            "platform": entries[0].get("platform") or PLAIN
+        }
+        entries.insert(draw(st.sampled_from([0, len(entries)])), twin)
+    if shape == "foreign":
+        entries.append({"mediaType": "application/x.future", "digest": digest_of(b"future"), "size": 7})
+    if shape in ("foreign platform", "called") and entries:
+        kinds = ["application/x.future"] if shape == "foreign platform" else [OCI_INDEX, DOCKER_LIST, DOCKER_MANIFEST]
+        entries[0] = entries[0] | {"mediaType": draw(st.sampled_from(kinds))}
     if shape == "size" and entries:
         entries[-1] = entries[-1] | {"size": entries[-1]["size"] + draw(st.sampled_from([-1, 1]))}
     top = store.index(entries)
     for _ in range({"nested": 1, "deep": draw(st.integers(2, 4))}.get(shape, 0)):
-        top = store.index([top])
+        top = store.index([top | draw(st.sampled_from([{}] * 4 + [{"mediaType": OCI_MANIFEST}, {"size": 7}]))])
     return str(top["digest"])
 
 
 @st.composite
 def damage(draw: st.DrawFn, store: Store) -> None:
     """Loses or changes one document, or none."""
-    what = draw(st.sampled_from(["nothing"] * 6 + ["lose", "change"]))
+    what = draw(st.sampled_from(["nothing"] * 9 + ["lose", "lose", "change"]))
     held = draw(st.sampled_from([store.manifests, store.blobs]))
     tagged = set(store.tags.values())
     digests = sorted(one for one in held if one not in tagged)
@@ -272,7 +307,15 @@ def test_a_second_opinion_agrees_on_every_tree(proof: bool) -> None:
     run(law, 5_000 if proof else 150)
     total = sum(heard[one.value] for one in State)
     print(f"\n{total} trees: {dict(heard)}")
-    assert all(heard[one.value] >= total // 20 for one in State), heard
+    assert all(heard[one.value] >= total // 10 for one in State), heard
+    assert not proof or {one for one, count in heard.items() if count >= total // 250} >= TREE_CODES, heard
+
+
+TREE_CODES = {
+    *("image-missing", "child-missing", "platform-missing", "not-multiarch", "latest-behind"),
+    *("base-changed", "base-config", "base-layers-missing", "no-own-layers"),
+}
+"""Every reason for being stale that a tree of documents can give."""
 
 
 # Monotonicity
@@ -317,6 +360,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield made
 
 
+PATIENT = Limits(connect=1, read=1, total=0.39)
+"""As long as can be without a retry: the shortest pause before one is 0.4 s."""
 VERSIONS = {"codex": "1.0", "crush": "1.0", "aider": "1.0", "gemini": "1.0", "goose": "2.0"}
 TOLD = {
     "codex-fedora": "fresh",
@@ -329,7 +374,7 @@ TOLD = {
 
 @pytest.mark.timeout(900)
 def test_a_fault_more_makes_verdicts_unknown_and_nothing_else(registry: Registry, proof: bool) -> None:
-    world = World(registry=registry, versions=VERSIONS, bases=["fedora"], limits=Limits(connect=1, read=1, total=0.2))
+    world = World(registry=registry, versions=VERSIONS, bases=["fedora"], limits=PATIENT)
     registry.becomes()
     assert world.told() == TOLD
     questions = sorted({one.target for one in registry.log})
@@ -337,8 +382,12 @@ def test_a_fault_more_makes_verdicts_unknown_and_nothing_else(registry: Registry
     faults = st.tuples(st.sampled_from(questions), st.sampled_from(FAULTS))
 
     def states(given: Sequence[tuple[str, Vice]]) -> dict[str, State]:
-        registry.becomes(*(vice.where(partial(_is_for, question)) for question, vice in given))
-        return {target: verdict.state for target, verdict in world.verdicts().items()}
+        for _ in range(5):
+            registry.becomes(*(vice.where(partial(_is_for, question)) for question, vice in given))
+            found = world.verdicts()
+            if not any(_is_late(one) for one in found.values()):
+                break
+        return {target: verdict.state for target, verdict in found.items()}
 
     @given(st.lists(faults, max_size=2), faults)
     def law(some: list[tuple[str, Vice]], another: tuple[str, Vice]) -> None:
@@ -354,6 +403,11 @@ def test_a_fault_more_makes_verdicts_unknown_and_nothing_else(registry: Registry
     print(f"\n{sum(turned.values())} verdicts: {dict(turned)}")
     assert turned["fresh → unknown"]
     assert turned["stale → unknown"]
+
+
+def _is_late(verdict: Verdict) -> bool:
+    """Whether it comes of a machine that is busy: none of the faults keeps anybody waiting."""
+    return any(words in reason.detail for reason in verdict.reasons for words in ("in time", "silent for", "within"))
 
 
 def _is_for(question: str, asked: Asked) -> bool:

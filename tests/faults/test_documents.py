@@ -1,11 +1,10 @@
 """What a registry may serve instead of an image: real bytes under real digests, and what a target then is."""
 
-import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -22,6 +21,8 @@ from imagewright.documents import (
 from imagewright.embedded.wire import Answer
 from imagewright.names import digest_of
 from imagewright.settings import Limits
+from imagewright.snapshot import Published
+from imagewright.testing import vices
 from imagewright.testing.images import Layer, layer
 from imagewright.testing.registry import Registry
 from imagewright.testing.vices import Occasion, Vice
@@ -162,6 +163,15 @@ RAW: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
     "B2 overlong UTF-8": (lambda b: b[:-1] + b', "x": "\xc0\xaf"}', MALFORMED, MALFORMED),
     "B2 half a surrogate pair": (lambda b: b[:-1] + rb', "x": "\ud800"}', MALFORMED, MALFORMED),
     "B2 10,000 digits": (lambda b: b[:-1] + b', "x": ' + b"9" * 10_000 + b"}", MALFORMED, MALFORMED),
+    "B2 a fraction of 10,000 digits": (lambda b: b[:-1] + b', "x": 0.' + b"9" * 10_000 + b"}", MALFORMED, MALFORMED),
+    "B2 a number beyond all": (lambda b: b[:-1] + b', "x": 1e999999}', MALFORMED, MALFORMED),
+    "B2 101 levels": (lambda b: b[:-1] + b', "x": ' + b"[" * 100 + b"]" * 100 + b"}", MALFORMED, MALFORMED),
+    "B2 100 levels": (lambda b: b[:-1] + b', "x": ' + b"[" * 99 + b"]" * 99 + b"}", FRESH, FRESH),
+    "B1 a name in another case": (
+        lambda b: b[:-1] + b', "MediaType": "x", "RootFS": {}}',
+        CONFUSED,
+        CONFUSED,
+    ),
     "B2 100,000 levels": (lambda b: b[:-1] + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", MALFORMED, MALFORMED),
     "B3 a list": (lambda b: b"[" + b + b"]", MALFORMED, MALFORMED),
     "B3 null": (lambda b: b"null", MALFORMED, MALFORMED),
@@ -220,6 +230,22 @@ def _descriptor(**members: Any) -> Change:
     return _tops(lambda held, images: held.index({**images[0], **members}, images[1]))
 
 
+def _everywhere(**members: Any) -> Change:
+    """A row that changes the entry of every platform."""
+    return _tops(lambda held, images: held.index(*({**one, **members} for one in images)))
+
+
+def _twin_base(at: int) -> Change:
+    """The base has an image more for one platform, in this place, and the image is gone."""
+
+    def change(place: Place) -> None:
+        images = [place.held.image(*BASE[on], on=on) for on in (AMD, ARM)]
+        images.insert(at, {**images[0], "digest": NOWHERE})
+        place.base(place.held.index(*images))
+
+    return change
+
+
 def _nested(depth: int) -> Change:
     def change(place: Place) -> None:
         top = place.held.index(*place.images())
@@ -246,6 +272,7 @@ def _server_of_anything(place: Place) -> None:
 
 
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
+FUTURE = "application/vnd.oci.image.manifest.v9+json"
 NOWHERE = f"sha256:{'0' * 64}"
 FOREIGN = {
     "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -333,8 +360,11 @@ ROWS: dict[str, tuple[Change, str]] = {
     "B9 a size that is no whole number": (_descriptor(size=7.5), MALFORMED),
     "B9 a size that is true": (_descriptor(size=True), MALFORMED),
     "B9 another size": (_descriptor(size=7), "unknown: integrity"),
-    "B9 an enormous size": (_descriptor(size=2**63 - 1), "unknown: integrity"),
-    "B9 a size beyond that": (_descriptor(size=2**63), MALFORMED),
+    "B9 the largest size": (_descriptor(size=2**63 - 1), "unknown: integrity"),
+    "B9 a size beyond all": (_descriptor(size=2**63), MALFORMED),
+    "B9 md5 on all platforms": (_everywhere(digest="md5:" + "a" * 32), "unknown: bad-digest"),
+    "B9 a negative size on all platforms": (_everywhere(size=-1), MALFORMED),
+    "B9 another size on all platforms": (_everywhere(size=7), "unknown: integrity"),
     "B9 sha512": (_sha512, FRESH),
     "B10 an attestation": (_attested(**{"vnd.docker.reference.digest": NOWHERE}), FRESH),
     "B11 an attestation of nothing": (_attested(x="y"), FRESH),
@@ -360,6 +390,8 @@ ROWS: dict[str, tuple[Change, str]] = {
     "B21 recompressed": (_recompressed, FRESH),
     "B24 a foreign layer": (_based_on(FOREIGN), FRESH),
     "B26 zstd": (_based_on(ZSTD), FRESH),
+    "B28 a base with a lost twin before": (_twin_base(0), "unknown: base-unreadable"),
+    "B28 a base with a lost twin behind": (_twin_base(2), "unknown: base-unreadable"),
     "B28 no base": (_no_base, "unknown: base-unreadable"),
     "B28 a base that is no image": (_base(lambda held: held.put(b"[]", OCI_INDEX)), "unknown: base-unreadable"),
     "B30 no configuration": (_config(None), "stale: child-missing"),
@@ -371,6 +403,22 @@ ROWS: dict[str, tuple[Change, str]] = {
         FRESH,
     ),
     "a Docker manifest that calls itself an OCI one": (_descriptor(mediaType=DOCKER_MANIFEST), FRESH),
+    "B1 a manifest that is called an index": (_descriptor(mediaType=OCI_INDEX), CONFUSED),
+    "B1 an index that is called a manifest": (
+        _tops(lambda held, images: held.index({**held.index(*images), "mediaType": OCI_MANIFEST})),
+        CONFUSED,
+    ),
+    "B1 a manifest of a kind that nobody knows": (_descriptor(mediaType=FUTURE), CONFUSED),
+    "an entry of a kind that nobody knows": (
+        _tops(lambda held, images: held.index(*images, held.put(b"{}", FUTURE))),
+        FRESH,
+    ),
+    "rootfs of another type": (
+        lambda place: place.target(
+            place.held.index(*place.images(config={"rootfs": {"type": "trees", "diff_ids": []}}))
+        ),
+        MALFORMED,
+    ),
     "65 children": (_tops(lambda held, images: held.index(*images * 32, images[0])), "unknown: too-large"),
     "64 children": (_tops(lambda held, images: held.index(*images * 32)), FRESH),
     "513 layers": (_layers(lambda on: [*BASE[on], *[OWN[on]] * 511]), "unknown: too-large"),
@@ -437,11 +485,29 @@ def test_b27_a_base_that_moves_while_we_look_is_one_base(place: Place) -> None:
     assert len(asked) == 1
 
 
-def test_b5_a_body_that_unpacks_to_far_more_is_not_unpacked(place: Place) -> None:
-    packed = gzip.compress(b" " * (50 * 2**20))
-    answer = Answer(status=200, headers={"Content-Type": OCI_INDEX, "Content-Encoding": "gzip"}, body=packed)
-    bomb = Vice(name="bomb", does=lambda _: answer).where(lambda asked: asked.reference == f"{TARGET}-1.0")
+@pytest.mark.parametrize("kind", ["index", "child", "config", "tags"])
+@pytest.mark.parametrize(("coding", "told"), [("gzip", "unknown: too-large"), ("zstd", "unknown: garbage")])
+def test_b5_a_body_that_unpacks_to_far_more_is_not_unpacked(
+    place: Place, coding: Literal["gzip", "zstd"], told: str, kind: vices.Kind
+) -> None:
+    bomb = vices.compresses(50 * 2**20, coding).on(kind).where(lambda asked: asked.repository == "own/tools")
     place.registry.becomes(bomb, place.held.serves())
-    assert World(registry=place.registry, versions={"codex": "1.0"}, bases=["fedora"]).told() == {
-        TARGET: "unknown: too-large"
-    }
+    version = "2.0" if kind == "tags" else "1.0"
+    assert World(registry=place.registry, versions={"codex": version}, bases=["fedora"]).told() == {TARGET: told}
+
+
+@pytest.mark.parametrize(
+    ("row", "warning"),
+    [
+        ("B11 an attestation of nothing", "describes nothing in its index"),
+        ("B11 unknown/unknown", "describes nothing in its index"),
+        ("an entry of a kind that nobody knows", f"is ignored, for it is '{FUTURE}'"),
+    ],
+)
+def test_b11_what_is_ignored_is_a_warning(place: Place, row: str, warning: str) -> None:
+    change, _ = ROWS[row]
+    change(place)
+    place.registry.becomes(place.held.serves())
+    (target,) = World(registry=place.registry, versions={"codex": "1.0"}, bases=["fedora"]).seen().targets
+    assert isinstance(target.observation, Published)
+    assert [one.endswith(warning) for one in target.observation.warnings] == [True]
