@@ -1,5 +1,6 @@
 """Engine tests run where the engines are. Elsewhere the summary says which did not run, and what would let them."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,14 @@ PROOF = Path(__file__).parent / "proof"
 # In a fresh clone the first draw of a text builds a table, and a busy machine is slow at any time: neither is a fault.
 settings.register_profile("imagewright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("imagewright")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if worker := getattr(config, "workerinput", None):
+        # A registry and its client are threads of one process here. On several processors they pass the interpreter's
+        # lock to and fro, which takes most of their time (https://bugs.python.org/issue7946).
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker["workerid"].removeprefix("gw")) % len(cores)]})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -47,7 +47,12 @@ class _Values:
         return self.made[name]
 
     def for_(self, function: Callable[..., Any]) -> dict[str, Any]:
-        return {name: self.of(name) for name in inspect.signature(function).parameters}
+        return {name: self.of(name) for name in _parameters(function)}
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 def judged(seen: Snapshot, catalogue: Catalogue, targets: tuple[Target, ...]) -> dict[str, Verdict]:

@@ -62,6 +62,7 @@ class World:
     surroundings: Surroundings = field(default_factory=Surroundings)
     last_good: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    repository: str = "own/tools"
 
     @property
     def catalogue(self) -> Catalogue:
@@ -70,7 +71,7 @@ class World:
         return Catalogue(
             root=Path(),
             settings=Settings(
-                repository=Repository(host, "own/tools"),
+                repository=Repository(host, self.repository),
                 bases=BasesSettings(repository=Repository(host, "own/bases"), discover=False, names=tuple(self.bases)),
                 bootstrap=self.bootstrap,
                 registries={host: self.host},
