@@ -3,6 +3,7 @@
 import graphlib
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -16,6 +17,7 @@ from imagewright.fields import Node, Problems, listed, named, number, one_of, te
 from imagewright.names import (
     BadName,
     Repository,
+    is_loopback,
     make_repository,
     parse_familiar,
     parse_folder_name,
@@ -28,11 +30,13 @@ from imagewright.names import (
 )
 from imagewright.settings import (
     CACHE_KINDS,
+    FORGES,
     SCHEMES,
     BaseSettings,
     BasesSettings,
     BuildSettings,
     Cache,
+    ForgeSettings,
     HostSettings,
     ImagesSettings,
     Limits,
@@ -43,6 +47,8 @@ from imagewright.settings import (
 
 TOOLS, IMAGES = "tools", "images"
 OWN_FILE, PROJECT_FILE = "imagewright.toml", "pyproject.toml"
+MAX_BUDGET = 100
+"""Builds that one run may ask for, whatever the settings say."""
 BUILDERS = ("auto", "buildkit", "docker", "buildah", "copy")
 _NOT_SETTINGS = frozenset({"IMAGEWRIGHT_FORGE_TOKEN"})
 
@@ -68,10 +74,43 @@ def _repository(node: Node) -> str:
     return str(named(parse_repository)(node))
 
 
-def _parallel(node: Node) -> int:
+def _positive(node: Node) -> int:
     if not (made := whole(node)):
         raise ValueError("at least 1")
     return made
+
+
+def _budget(node: Node) -> int:
+    if (made := _positive(node)) > MAX_BUDGET:
+        raise ValueError(f"at most {MAX_BUDGET}")
+    return made
+
+
+def _workflow(node: Node) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.ya?ml", text(node)):
+        raise ValueError("the name of a workflow's file is expected, e.g. build.yml")
+    return text(node)
+
+
+def _ref(node: Node) -> str:
+    # https://git-scm.com/docs/git-check-ref-format, without what nobody uses
+    if not re.fullmatch(r"(?!.*(\.\.|//|/\.|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./-]*(?<![./])", text(node)):
+        raise ValueError("a branch or tag is expected")
+    return text(node)
+
+
+def _api(node: Node) -> str:
+    """The base address of a forge's API, as GITHUB_API_URL states it; plain HTTP on loopback only."""
+    matched = re.fullmatch(r"(https?)://([A-Za-z0-9._:\[\]-]+)((?:/[A-Za-z0-9._~-]+)*)/?", text(node))
+    if not matched or (matched[1] == "http" and not is_loopback(matched[2])):
+        raise ValueError("the address of an API is expected, e.g. https://api.github.com")
+    return text(node).rstrip("/")
+
+
+def _forge_repository(node: Node) -> str:
+    if text(node) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+", text(node)):
+        raise ValueError("owner/name is expected")
+    return text(node)
 
 
 def _image_name(node: Node) -> str:
@@ -108,11 +147,20 @@ _HOST = {
     "connections": whole,
     "per-second": number,
 }
-_LIMITS = {"connect": number, "read": number, "total": number}
-_PLAN = {"max-vanished": whole, "hold": _hold}
+_LIMITS = {"connect": number, "read": number, "total": number, "settle": number}
+_PLAN = {
+    "max-vanished": whole,
+    "hold": _hold,
+    "budget": _budget,
+    "per-hour": _positive,
+    "in-flight": _positive,
+    "workflow": _workflow,
+    "ref": _ref,
+}
+_FORGE = {"api": _api, "repository": _forge_repository, "kind": one_of(*FORGES)}
 _VERSIONS = {"image": _image_name, "host-fallback": truth, "timeout": number}
 _IMAGES = {"repository": _repository, "registry": named(parse_host), "bootstrap": truth}
-_BUILD = {"parallel": _parallel, "cache": _cache, "sbom": _image_name, "provenance": truth}
+_BUILD = {"parallel": _positive, "cache": _cache, "sbom": _image_name, "provenance": truth}
 _BASES = {
     "repository": _repository,
     "registry": named(parse_host),
@@ -137,6 +185,7 @@ SETTINGS = {
     "build": tuple(_BUILD),
     "limits": tuple(_LIMITS),
     "plan": tuple(_PLAN),
+    "forge": tuple(_FORGE),
     'registries."<host>"': tuple(_HOST),
 }
 """Every setting there is, by table; `docs/settings.md` is compared with it."""
@@ -150,7 +199,7 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     node = _settings_node(root)
     problems = Problems()
     node = _overridden(node, environ, problems)
-    tables = {"bases", "images", "versions", "build", "limits", "plan", "registries"}
+    tables = {"bases", "images", "versions", "build", "limits", "plan", "forge", "registries"}
     top = fields.read(_without(node, tables), _TOP, problems)
     given = {name: node.value[name] for name in tables if name in node.value}
     empty = Node({}, node.place)
@@ -159,6 +208,7 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
     build = fields.read(given.get("build", empty), _BUILD, problems, "build")
     limits = fields.read(given.get("limits", empty), _LIMITS, problems, "limits")
     plan = fields.read(given.get("plan", empty), _PLAN, problems, "plan")
+    forge = fields.read(given.get("forge", empty), _FORGE, problems, "forge")
     registries = _registries(given.get("registries", empty), problems)
     registry = top.pop("registry", "ghcr.io")
     repository: Repository | None = None
@@ -187,6 +237,7 @@ def load_settings(root: Path, environ: Mapping[str, str]) -> Settings:
         registries=registries,
         limits=Limits(**limits),
         plan=PlanSettings(**_keywords(plan)),
+        forge=ForgeSettings(**forge),
         **_keywords(top),
     )
 
@@ -227,6 +278,7 @@ def _overridden(node: Node, environ: Mapping[str, str], problems: Problems) -> N
         "build": _BUILD,
         "limits": _LIMITS,
         "plan": _PLAN,
+        "forge": _FORGE,
     }
     known = {_variable(table, key): (table, key) for table, schema in tables.items() for key in schema}
     members = dict(node.value) if isinstance(node.value, dict) else {}

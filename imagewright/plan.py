@@ -110,7 +110,10 @@ def decide(
     last_good: target → reference that was fresh when it was last known. force: fresh targets are built too, unknown ones
     never are.
     """
-    stale = [one for one in report.records if one.state is State.STALE or (force and one.state is State.FRESH)]
+    stale = sorted(
+        (one for one in report.records if one.state is State.STALE or (force and one.state is State.FRESH)),
+        key=_urgency,
+    )
     vanished = [one for one in report.records if _vanished(one, last_good)]
     braked = len(vanished) > max(policy.vanished_at_most, int(report.total * _PROPORTION))
     brake = f"brake: {len(vanished)} images that were there are gone; this looks like an accident of the registry"
@@ -143,6 +146,11 @@ def decide(
         deferrals=tuple(deferrals),
         refusals=tuple(refusals),
     )
+
+
+def _urgency(record: Record) -> tuple[bool, str]:
+    """What nobody can pull comes first, then the oldest image."""
+    return not any(one.code is Stale.IMAGE_MISSING for one in record.reasons), record.created
 
 
 def _vanished(record: Record, last_good: Mapping[str, str]) -> bool:

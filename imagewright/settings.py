@@ -50,19 +50,46 @@ class HostSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds: to connect, to wait for the next bytes, for a request with all its retries."""
+    """Seconds: to connect, to wait for the next bytes, for a request with all its retries; settle: after a build ended,
+    until it may be asked for again.
+    """
 
     connect: float = 5
     read: float = 20
     total: float = 60
+    settle: float = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSettings:
-    """max_vanished: the brake. hold: what is not to be built now (target, tool or base), with the reason."""
+    """max_vanished: the brake. hold: what is not to be built now (target, tool or base), with the reason.
+
+    budget, per_hour, in_flight: builds that may be asked of the forge, by one run, within an hour, and at once. workflow,
+    ref: what is started there.
+    """
 
     max_vanished: int = 3
     hold: Mapping[str, str] = field(default_factory=dict)
+    budget: int = 20
+    per_hour: int = 150
+    in_flight: int = 20
+    workflow: str = "build.yml"
+    ref: str = "main"
+
+
+ForgeKind = Literal["github", "gitea"]
+"""What a forge speaks. Forgejo speaks Gitea's."""
+
+FORGES: tuple[ForgeKind, ...] = get_args(ForgeKind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgeSettings:
+    """Where builds are asked for; inside Actions it says so itself. repository: `owner/name`, empty if it is not set."""
+
+    api: str = "https://api.github.com"
+    repository: str = ""
+    kind: ForgeKind = "github"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +153,7 @@ class Settings:
     registries: Mapping[str, HostSettings] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     plan: PlanSettings = field(default_factory=PlanSettings)
+    forge: ForgeSettings = field(default_factory=ForgeSettings)
 
     def host(self, name: str) -> HostSettings:
         """How to speak to a host."""

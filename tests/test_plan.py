@@ -82,6 +82,16 @@ def actions(made):
     return {one.target: one.action for one in made.builds}
 
 
+def test_what_nobody_can_pull_comes_first_then_the_oldest_image():
+    made = plan(
+        replace(record("new-x", CHANGED), created="2026-02-01T00:00:00Z"),
+        replace(record("old-x", BEHIND), created="2026-01-01T00:00:00Z"),
+        record("absent-x", MISSING),
+        replace(record("older-x", CHANGED), created="2025-01-01T00:00:00Z"),
+    )
+    assert [one.target for one in made.builds] == ["absent-x", "older-x", "old-x", "new-x"]
+
+
 def test_a_stale_target_is_built_with_its_reasons_on_the_base_that_was_seen():
     made = plan(record("codex-fedora", CHANGED))
     assert made == Plan(
@@ -335,7 +345,7 @@ def on(one, waits_for, **members):
             ["a-forest waits-for:forest"],
         ),
         ([standalone("forest", CHANGED), on(record("a-forest"), "forest")], ["forest"], []),
-        ([standalone("forest", BEHIND), on(record("a-forest", MISSING), "forest")], ["forest", "a-forest"], []),
+        ([standalone("forest", BEHIND), on(record("a-forest", MISSING), "forest")], ["a-forest", "forest"], []),
         ([standalone("forest"), on(record("a-forest", MISSING), "forest")], ["a-forest"], []),
         ([on(record("a-forest", ABSENT), "forest")], [], ["a-forest waits-for:forest"]),
         ([on(record("a-forest", MISSING), "forest")], ["a-forest"], []),

@@ -22,6 +22,7 @@ VERBS = {
     "doctor": "Say what is installed and reachable here.",
     "versions": "Read the version of every tool.",
     "plan": "Turn a report into builds.",
+    "dispatch": "Ask the forge for the builds of a plan.",
     "build": "Build what a plan asks for, or one target, here.",
     "publish": "Push platforms by digest, join them, move the tags.",
     "explain": "Tell everything known about one target.",

@@ -9,7 +9,7 @@ from imagewright import plan as plans
 from imagewright.catalogue import Catalogue, Pair, Target
 from imagewright.cli.clock import now, refuse_old
 from imagewright.errors import BadReport, Failed, Usage
-from imagewright.names import BadName, Reference, parse_digest, shown
+from imagewright.names import BadName, Reference, digest_of, parse_digest, shown
 from imagewright.registry.client import Client
 from imagewright.snapshot import Missing, Published
 from imagewright.survey import look_at
@@ -49,6 +49,12 @@ class Jobs:
 
 def planned(catalogue: Catalogue, file: Path, max_age: int) -> Jobs:
     """What a plan asks for. `BadReport` where it is none, is older than `max_age` seconds, or of another catalogue."""
+    made, _ = read_plan(catalogue, file, max_age)
+    return jobs_of(catalogue, made, file)
+
+
+def read_plan(catalogue: Catalogue, file: Path, max_age: int) -> tuple[plans.Plan, str]:
+    """A plan, and the digest of its file. `BadReport` as `planned`."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -63,6 +69,11 @@ def planned(catalogue: Catalogue, file: Path, max_age: int) -> Jobs:
             remedy="Run `pytest checks/` and `imagewright plan` again.",
             where=str(file),
         )
+    return made, digest_of(content)
+
+
+def jobs_of(catalogue: Catalogue, made: plans.Plan, file: Path) -> Jobs:
+    """What a plan asks for. `BadReport` where it names what cannot be a target of this catalogue."""
     asked = {one.target for one in made.builds}
     waiting = [one for one in made.deferrals if isinstance(one, plans.Waiting)]
     return Jobs(

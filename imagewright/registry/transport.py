@@ -9,6 +9,7 @@ import http.client
 import io
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -240,6 +241,17 @@ def trouble_of(error: requests.RequestException | urllib3.exceptions.HTTPError, 
             if isinstance(cause, kinds):
                 return Trouble(reason, detail)
     return Trouble(Unknown.NETWORK, "the connection broke")
+
+
+def was_not_sent(error: requests.RequestException | urllib3.exceptions.HTTPError) -> bool:
+    """Whether there was no connection to send anything on; False where that is not certain."""
+    never = (
+        requests.ConnectTimeout,
+        urllib3.exceptions.ConnectTimeoutError,
+        urllib3.exceptions.NewConnectionError,
+        ssl.SSLCertVerificationError,
+    )
+    return any(isinstance(cause, never) for cause in _causes(error))
 
 
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], Unknown, str], ...] = (
