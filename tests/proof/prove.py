@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 FIGURES = ROOT / ".imagewright" / "proof"
 TIMED = "tests/proof/test_outage.py"
-LONG = ["tests/test_laws.py", "tests/proof/test_kills.py", "tests/proof/test_interleavings.py"]
+LONG = ["tests/test_laws.py", "tests/test_week.py", "tests/proof/test_kills.py", "tests/proof/test_interleavings.py"]
 LONG += ["tests/proof/test_secrets.py", "tests/proof/test_sweep.py"]
 """First, for nobody waits for one that begins last."""
 SHORT = sorted({f"tests/proof/{one.name}" for one in Path(__file__).parent.glob("test_*.py")} - {TIMED, *LONG})

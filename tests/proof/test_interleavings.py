@@ -18,7 +18,7 @@ from imagewright.embedded.wire import Answer
 from imagewright.errors import Failed
 from imagewright.publish import Work, move_latest, push
 from imagewright.registry.client import Client
-from imagewright.settings import Surroundings
+from imagewright.settings import Limits, Surroundings
 from imagewright.testing import images
 from imagewright.testing.images import Picture, StoreSink, layer
 from imagewright.testing.registry import Registry
@@ -31,6 +31,8 @@ OLDER, NEWER = "1.5", "2.0"
 STEPS = 6
 """Of each writer: it sends the image, the index and the version's tag, reads `latest`, moves it, and reads it again."""
 SENDS, READS, MOVES = 3, 4, 5
+PATIENT = Limits(read=60, total=60)
+"""A writer waits for its turn."""
 ORDERS = [
     tuple(NEWER if at in newer else OLDER for at in range(2 * STEPS)) for newer in combinations(range(2 * STEPS), STEPS)
 ]
@@ -117,7 +119,8 @@ def test_two_writers_leave_no_hole_in_any_order_and_latest_goes_backwards_in_a_r
         images.push(one.sink, "own/bases", ["fedora-latest"], base)
 
         def write(version: str, registry: Registry, turns: Turns, repository: str) -> None:
-            world = World(registry=registry, versions={"codex": version}, bases=["fedora"], repository=repository)
+            versions = {"codex": version}
+            world = World(registry=registry, versions=versions, bases=["fedora"], repository=repository, limits=PATIENT)
             (target,) = world.targets
             assert target.base
             registry.becomes(turns.vice(version))
