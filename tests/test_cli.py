@@ -727,7 +727,7 @@ DIGEST = f"linux/amd64=sha256:{'0' * 64}"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["codex-fedora", "--version", "1"], "nothing to publish\n  Name --layout, --digest, or both; --tags alone moves `latest`."),
+        (["codex-fedora", "--version", "1"], "nothing to publish\n  Name --layout, --digest, or both; --tags alone"),
         (["codex-fedora", "--digest", DIGEST], "Missing option '--version'"),
         (["x-fedora", "--version", "1", "--digest", DIGEST], "there is no target 'x-fedora'\n  There are codex-<base>."),
         (["codex-fe dora", "--version", "1", "--digest", DIGEST], "'fe dora-latest' cannot be a tag"),
