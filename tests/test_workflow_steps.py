@@ -183,8 +183,11 @@ def test_a_build_of_what_is_unknown_is_red_and_pushes_nothing(forge: Forge) -> N
 def test_a_tool_that_fails_to_build_publishes_nothing(forge: Forge) -> None:
     forge.base()
     shutil.rmtree(forge.project / "tools" / "codex" / "rootfs")
-    (forge.project / "tools" / "codex" / "rootfs").write_text("")
+    (forge.project / "tools" / "codex" / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN false\n")
+    settings = forge.project / "imagewright.toml"
+    settings.write_text(f'builder = "copy"\n{settings.read_text()}')  # which runs nothing
     ran = forge.run("build", target="codex-fedora")
+    assert (ran["recheck"].result, ran["amd64"].result, ran["arm64"].result) == ("success", "failure", "failure")
     assert ran["publish"].result == ran["verify"].result == "skipped"
     assert forge.tags() == []
 
