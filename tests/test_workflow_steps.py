@@ -6,33 +6,36 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imagewright import plan as plans
-from imagewright.embedded.server import Server
-from imagewright.embedded.store import Store
 from imagewright.names import Digest, parse_tag
 from imagewright.testing import images
-from imagewright.testing.images import Picture, StoreSink, layer
+from imagewright.testing.images import Picture, layer
+from imagewright.testing.logins import Basic
 from imagewright.testing.projects import make_project, set_version
+from imagewright.testing.registry import Registry
 from tests import workflow_runner
 from tests.workflow_runner import Job
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = {file.stem: workflow_runner.read(file) for file in (ROOT / ".github" / "workflows").glob("*.yml")}
 DISPATCH = frozenset({"dispatch"})
+JOB_TOKEN = "the-token-of-the-job"
 
 
 @dataclass
 class Forge:
-    """A repository on a forge, a registry, and workflows that are run by hand."""
+    """A repository on a forge, a registry, and workflows that are run by hand. variables, secrets: of the repository."""
 
     root: Path
-    server: Server
+    server: Registry
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
 
     @property
     def project(self) -> Path:
@@ -41,13 +44,14 @@ class Forge:
     def base(self, mark: str = "1", platforms: tuple[str, ...] = ("linux/amd64", "linux/arm64")) -> Digest:
         steps = [layer({"etc/mark": mark}), "ENV A=1"]
         picture = {one: Picture(steps=[layer({"etc/os": one}), *steps]) for one in platforms}
-        return images.push(StoreSink(Store(self.root / "registry")), "own/bases", ["fedora-latest"], picture)
+        return images.push(self.server.sink, "own/bases", ["fedora-latest"], picture)
 
     def run(self, workflow: str, leave_out: frozenset[str] = frozenset(), **inputs: Any) -> dict[str, Job]:
         scratch = self.root / f"run-{len(list(self.root.glob('run-*')))}"
         scratch.mkdir()
         environ = workflow_runner.environment(self.root / "home") | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
-        context = {"inputs": inputs, "github": {"server_url": "http://forge.example", "ref": "refs/heads/main"}}
+        github = {"server_url": "http://forge.example", "ref": "refs/heads/main", "token": JOB_TOKEN}
+        context = {"inputs": inputs, "github": github, "vars": self.variables, "secrets": self.secrets}
         return workflow_runner.run(WORKFLOWS[workflow], self.project, scratch, environ, context, leave_out)
 
     def inputs(self, ran: dict[str, Job]) -> list[dict[str, str]]:
@@ -67,7 +71,7 @@ class Forge:
         ]
 
     def tags(self) -> list[str]:
-        store = Store(self.root / "registry")
+        store = self.server.store
         return sorted(store.repository("own/tools").tags()) if "own/tools" in store.names() else []
 
 
@@ -80,9 +84,15 @@ def results(ran: dict[str, Job]) -> dict[str, str]:
 
 
 @pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
+def login() -> Basic | None:
+    """Who may ask the registry: everybody, unless a test says otherwise."""
+    return None
+
+
+@pytest.fixture
+def forge(tmp_path: Path, login: Basic | None) -> Iterator[Forge]:
     (tmp_path / "home").mkdir()
-    with Server(tmp_path / "registry") as server:
+    with Registry(tmp_path / "registry", login=login) as server:
         made = Forge(tmp_path, server)
         make_project(made.project, registry=server.address, tools={"codex": "1.0.0"})
         (made.project / "scripts").mkdir()
@@ -158,7 +168,7 @@ def test_a_build_is_judged_by_the_base_and_version_it_was_asked_for(forge: Forge
 def test_latest_that_is_behind_is_moved_without_a_build(forge: Forge) -> None:
     forge.base()
     forge.run("build", target="codex-fedora")
-    Store(forge.root / "registry").repository("own/tools").delete_tag(parse_tag("codex-fedora-latest"))
+    forge.server.store.repository("own/tools").delete_tag(parse_tag("codex-fedora-latest"))
     ran = forge.run("build", target="codex-fedora")
     assert ran["recheck"].outputs["outcome"] == "retag"
     assert (ran["amd64"].result, ran["publish"].result, ran["verify"].result) == ("skipped", "success", "success")
@@ -198,6 +208,27 @@ def test_all_tools_are_planned_fresh_or_not(forge: Forge) -> None:
     ran = forge.run("build-tool", DISPATCH, tool="all")
     assert [one["reason"] for one in forge.inputs(ran)] == ["forced"]
     assert forge.inputs(forge.run("build-tool", DISPATCH, tool="codex"))
+
+
+@pytest.mark.parametrize("login", [Basic(user="robot", secret="s3cret")])
+def test_a_login_from_the_secrets_of_the_repository_reads_and_pushes_and_stays_nowhere(forge: Forge) -> None:
+    forge.base()
+    forge.variables = {"REGISTRY_HOST": forge.server.address, "REGISTRY_USER": "robot"}
+    forge.secrets = {"REGISTRY_PASSWORD": "s3cret"}
+    ran = forge.run("build", target="codex-fedora")
+    assert results(ran)["verify"] == "success"
+    assert forge.tags() == ["codex-fedora-1.0.0", "codex-fedora-latest"]
+    assert "s3cret" not in "".join(job.said + job.summary + str(job.outputs) for job in ran.values())
+    assert list((forge.root / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize("login", [Basic(user="robot", secret=JOB_TOKEN)])
+def test_the_token_of_a_job_is_given_to_no_registry_but_the_forges_own(forge: Forge) -> None:
+    forge.base()
+    forge.variables = {"REGISTRY_HOST": forge.server.address, "REGISTRY_USER": "robot"}
+    ran = forge.run("plan", DISPATCH)
+    assert (ran["plan"].outputs["exit"], ran["unknown"].result) == ("20", "failure")
+    assert "needed and none was found" in ran["plan"].said
 
 
 BAD_INPUTS = {
