@@ -681,6 +681,29 @@ def test_what_may_not_be_redistributed_is_built_here_and_never_pushed(world: Wor
     assert [one.target for one in world.seen if one.method in ("PUT", "POST")] == []
 
 
+# matrix, for a forge
+
+
+def test_a_summary_has_the_plan_of_its_report_and_of_no_other(planned: World) -> None:
+    summary = planned.project / "summary.md"
+    planned.call("matrix", "--markdown", str(summary))
+    assert "to build" not in summary.read_text()
+    planned.call("plan")
+    planned.call("matrix", "--markdown", str(summary))
+    assert "### 2 to build, 0 put off, 0 refused" in summary.read_text()
+    planned.change(planned.report, lambda document: document.update(duration=1))
+    planned.call("matrix", "--markdown", str(summary))
+    assert "to build" not in summary.read_text()
+    planned.plan_file.write_text("{}")
+    assert planned.call("matrix", "--markdown", str(summary)).code == 50
+
+
+def test_annotations_are_all_that_is_printed_with_them(planned: World) -> None:
+    lines = planned.call("matrix", "--annotations").out.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["::notice"] * len(lines)
+    assert lines
+
+
 # publish
 
 
