@@ -18,12 +18,14 @@ from imagewright.files import append_whole, write_atomically
 from imagewright.load import OWN_FILE, PROJECT_FILE, TOOL_FIELDS, settings_in
 from imagewright.names import BadName, parse_folder_name
 from imagewright.original import Remark
-from imagewright.shipped import RECIPE, shipped
+from imagewright.shipped import RECIPE, STEPS, shipped
 from imagewright.skeletons import Kind, skeleton
 from imagewright.state import DEFAULT
 
 EXAMPLE = "example"
 _IGNORED = ".gitignore"
+_SET_UP = re.compile(rb"^.*# `imagewright init` writes another line here$", re.MULTILINE)
+"""The line of the workflows' steps that is another one in a project of its own."""
 _IGNORED_LINES = (f"{DEFAULT}/", ".venv/")
 
 
@@ -77,7 +79,7 @@ def draft(root: Path, wanted: Wanted, source: Path | None, environ: Mapping[str,
         *_settings(root, wanted, version, remarks),
         *_conftest(root),
         *_ignored(root),
-        *_shipped(root, pieces),
+        *_shipped(root, pieces, version),
         *pieces,
     ]
     return _against(root, pieces, remarks, version)
@@ -263,15 +265,21 @@ def _ignored(root: Path) -> list[Piece]:
     return [Piece(path=_IGNORED, content=gap + lines.encode(), appended=True)]
 
 
-def _shipped(root: Path, brought: list[Piece]) -> list[Piece]:
-    """The checks and the recipe. Where an install.sh is for bash, the recipe runs bash, which every base must then have."""
+def _shipped(root: Path, brought: list[Piece], version: str) -> list[Piece]:
+    """Checks, recipe, workflows. Where an install.sh is for bash, the recipe runs bash, which every base must then have."""
     files = shipped()
     scripts = [one.content for one in brought if one.path.endswith("/install.sh")]
     scripts += [one.read_bytes() for one in root.glob("tools/*/install.sh") if one.is_file()]
     if any(is_for_bash(one) for one in scripts):
         recipe = files[RECIPE[0]]
         files[RECIPE[0]] = recipe.replace(b" sh /recipe/install.sh", b" bash /recipe/install.sh")
-    return [Piece(path=path, content=content) for path, content in files.items()]
+    files[STEPS] = _SET_UP.sub(
+        f'  python3 -m venv "$environment" && "$environment/bin/python" -m pip install --quiet "{pin(version)}"'.encode(),
+        files[STEPS],
+    )
+    return [
+        Piece(path=path, content=content, mode=0o755 if path == STEPS else 0o644) for path, content in files.items()
+    ]
 
 
 # Tools of the earlier layout

@@ -225,7 +225,7 @@ def push(client: Client, work: Work) -> Pushed:
             raise Failed(f"{version} is not there", remedy="Make a new plan: it has to be built.")
         return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
     parts = _parts(client, work)
-    _refuse_unfit(work, parts, base)
+    _refuse_unfit(work, parts, base, _required(work, base))
     wanted = {one.platform: one.descriptor.digest for one in parts}
     if isinstance(there, Published) and {one.platform: one.digest for one in there.images} == wanted and not there.gone:
         return Pushed(work=work, digest=there.digest, identical=True, latest_before=before)
@@ -237,9 +237,9 @@ def push(client: Client, work: Work) -> Pushed:
     return Pushed(work=work, digest=digest_of(body), identical=False, latest_before=before)
 
 
-def refuse_unfit(work: Work, base: Published | None) -> None:
-    """`Failed` where what builders left is not whole, or not built on its base; asked of everything that is built."""
-    _refuse_unfit(work, _built_parts(work), base)
+def refuse_unfit(work: Work, base: Published | None, platforms: Sequence[Platform]) -> None:
+    """`Failed` where what builders left lacks one of `platforms`, or is not built on its base; asked of all that is built."""
+    _refuse_unfit(work, _built_parts(work), base, platforms)
 
 
 def annotations(parts: Sequence[_Part], base: Published | None) -> dict[str, str]:
@@ -359,10 +359,9 @@ def _image_in(layout: Layout, reference: Reference, entry: Descriptor) -> Image:
     return seen.images[0]
 
 
-def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published | None) -> None:
+def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published | None, required: Sequence[Platform]) -> None:
     """A target is published whole, or not at all; and only on the base that it was planned for."""
     platforms = [part.platform for part in parts]
-    required = _required(work, base)
     if absent := [str(one) for one in required if one not in platforms]:
         raise Failed(
             f"{work.target.key} is not whole: {', '.join(absent)} was not built", remedy="Build it for all platforms."
@@ -376,7 +375,7 @@ def _refuse_unfit(work: Work, parts: Sequence[_Part], base: Published | None) ->
         is_index=True,
         images=tuple(part.image for part in parts),
     )
-    if base and (departures := _departures(built, base, work)):
+    if base and (departures := _departures(built, base, work, required)):
         raise Failed(
             f"{work.target.key} was not built on {work.base}: {'; '.join(reason_texts(departures))}",
             remedy="Make a new plan and build again.",
@@ -387,9 +386,9 @@ def _required(work: Work, base: Published | None) -> tuple[Platform, ...]:
     return work.target.required(base.platforms) if base else work.target.declared
 
 
-def _departures(built: Published, base: Published, work: Work) -> list[Reason]:
+def _departures(built: Published, base: Published, work: Work, required: Sequence[Platform]) -> list[Reason]:
     if not work.target.source.squashed:
-        return layer_departures(built, base, on=_required(work, base))
+        return layer_departures(built, base, on=required)
     try:
         return base_label_departure(built, base)
     except NotAsked:  # it was built where nobody writes the label

@@ -454,9 +454,72 @@ would build and publish {address[1]}/own/tools:gemini-fedora-2.1
         "reference": f"{address[1]}/own/tools:codex-fedora-1.0.0",
         "base": f"{address[1]}/own/bases@{base}",
         "after": None,
+        "platforms": None,
         "push": False,
     }
     assert not (planned.state / "images").exists()
+
+
+def test_build_of_one_target_may_be_for_a_platform_and_on_a_base_that_are_named(world: World) -> None:
+    world.make({"codex": "1.0.0"})
+    before = world.base()
+    after = world.base("fedora", "2")
+    assert before != after
+    chosen = ("build", "--target", "codex-fedora", "--base-digest", before, "--platform", "linux/arm64/v8")
+
+    shown = world.run(*chosen, "--dry-run")
+    assert shown.out == (
+        f"would build {world.server.address}/own/tools:codex-fedora-1.0.0\n"
+        f"         on {world.server.address}/own/bases@{before}\n"
+        "        for linux/arm64\n"
+    )
+    whole = world.run("build", "--target", "codex-fedora", "--dry-run", "--json").json["jobs"][0]
+    assert whole["base"].endswith(f"@{after}")
+    assert whole["platforms"] == ["linux/amd64", "linux/arm64"]
+
+    assert world.run(*chosen).code == 0
+    layout = ("--layout", ".imagewright/images/codex-fedora")
+    pushed = world.run("publish", "codex-fedora", "--version", "1.0.0", *layout)
+    assert [one.partition("=")[0] for one in pushed.out.split()] == ["linux/arm64"]
+
+
+NO_BUILDS = {
+    "a platform that is none": (
+        ("--target", "codex-fedora", "--platform", "arm64"),
+        2,
+        "'arm64' is not a platform: os/architecture or os/architecture/variant, e.g. linux/arm64",
+    ),
+    "a platform that it is not for": (
+        ("--target", "codex-fedora", "--platform", "linux/riscv64", "--dry-run"),
+        1,
+        "codex-fedora is not for linux/riscv64\n  It is for linux/amd64, linux/arm64.",
+    ),
+    "half of it pushed": (
+        ("--target", "codex-fedora", "--platform", "linux/arm64", "--push"),
+        2,
+        "a target is published whole\n  Push platforms with `imagewright publish --layout`.",
+    ),
+    "a plan with a platform": (
+        ("--platform", "linux/arm64"),
+        2,
+        "--platform and --base-digest are for one target\n  A plan says what each is built on.",
+    ),
+    "a digest that is none": (
+        ("--target", "codex-fedora", "--base-digest", "latest"),
+        2,
+        "'latest' is not a digest (sha256:<64 hex digits> or sha512:<128 hex digits>)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_BUILDS)
+def test_build_refuses_a_choice_that_makes_no_sense(world: World, case: str) -> None:
+    arguments, code, said = NO_BUILDS[case]
+    world.make({"codex": "1.0.0"})
+    world.base()
+    ran = world.run("build", *arguments)
+    assert (ran.code, ran.out, ran.err) == (code, "", f"imagewright: {said}\n")
+    assert not (world.state / "images").exists()
 
 
 def test_the_whole_loop(world: World) -> None:
@@ -618,6 +681,29 @@ def test_what_may_not_be_redistributed_is_built_here_and_never_pushed(world: Wor
     assert [one.target for one in world.seen if one.method in ("PUT", "POST")] == []
 
 
+# matrix, for a forge
+
+
+def test_a_summary_has_the_plan_of_its_report_and_of_no_other(planned: World) -> None:
+    summary = planned.project / "summary.md"
+    planned.call("matrix", "--markdown", str(summary))
+    assert "to build" not in summary.read_text()
+    planned.call("plan")
+    planned.call("matrix", "--markdown", str(summary))
+    assert "### 2 to build, 0 put off, 0 refused" in summary.read_text()
+    planned.change(planned.report, lambda document: document.update(duration=1))
+    planned.call("matrix", "--markdown", str(summary))
+    assert "to build" not in summary.read_text()
+    planned.plan_file.write_text("{}")
+    assert planned.call("matrix", "--markdown", str(summary)).code == 50
+
+
+def test_annotations_are_all_that_is_printed_with_them(planned: World) -> None:
+    lines = planned.call("matrix", "--annotations").out.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["::notice"] * len(lines)
+    assert lines
+
+
 # publish
 
 
@@ -653,10 +739,9 @@ def test_publish_what_other_machines_built(world: World) -> None:
     assert whole.code == 0
     (result,) = whole.json["results"]
     assert (result["outcome"], result["latest"]) == ("published", "moved")
-    told = world.run("publish", "codex-fedora", "--version", "1.0.0", *options, "--tags")
-    assert told.out == (
-        f"identical  {world.server.address}/own/tools:codex-fedora-1.0.0  {result['digest']}, latest already\n"
-    )
+    same = f"identical  {world.server.address}/own/tools:codex-fedora-1.0.0  {result['digest']}, latest already\n"
+    assert world.run("publish", "codex-fedora", "--version", "1.0.0", *options, "--tags").out == same
+    assert world.run("publish", "codex-fedora", "--version", "1.0.0", "--tags").out == same
 
 
 DIGEST = f"linux/amd64=sha256:{'0' * 64}"
@@ -665,7 +750,7 @@ DIGEST = f"linux/amd64=sha256:{'0' * 64}"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["codex-fedora", "--version", "1"], "nothing to publish\n  Name --layout, --digest, or both."),
+        (["codex-fedora", "--version", "1"], "nothing to publish\n  Name --layout, --digest, or both; --tags alone"),
         (["codex-fedora", "--digest", DIGEST], "Missing option '--version'"),
         (["x-fedora", "--version", "1", "--digest", DIGEST], "there is no target 'x-fedora'\n  There are codex-<base>."),
         (["codex-fe dora", "--version", "1", "--digest", DIGEST], "'fe dora-latest' cannot be a tag"),

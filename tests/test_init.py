@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 ORIGINAL = Path(__file__).parent / "original"
 PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 CHECKS = [f"checks/{file.name}" for file in sorted((ROOT / "checks").glob("*.py"))]
+WORKFLOWS = [f".github/workflows/{one}.yml" for one in ("plan", "build", "build-tool", "build-all")]
 FAMILY = ("claude", "cline", "codex", "copilot", "crush", "gemini", "goose", "opencode", "qwen")
 
 
@@ -94,6 +95,8 @@ def test_an_empty_folder_becomes_a_project_and_is_told_its_edits(empty: Path) ->
 wrote pyproject.toml, conftest.py, .gitignore
 wrote checks/: {", ".join(one.removeprefix("checks/") for one in CHECKS)}
 wrote tools/: Dockerfile, Dockerfile.dockerignore
+wrote .github/workflows/: plan.yml, build.yml, build-tool.yml, build-all.yml
+wrote scripts/: workflow
 wrote tools/example/: version.sh, install.sh, tool.yaml
 
 To do:
@@ -131,12 +134,32 @@ repository = ""   # of the bases: its tags <base>-latest are the bases
     )
     assert (empty / "conftest.py").read_text() == 'pytest_plugins = ["imagewright.pytest_plugin"]\n'
     assert (empty / ".gitignore").read_text() == ".imagewright/\n.venv/\n"
-    for path in (*CHECKS, "tools/Dockerfile", "tools/Dockerfile.dockerignore"):
+    for path in (*CHECKS, "tools/Dockerfile", "tools/Dockerfile.dockerignore", *WORKFLOWS):
         assert (empty / path).read_bytes() == (ROOT / path).read_bytes(), path
     assert {path for path, (_, mode) in files(empty).items() if mode == 0o755} == {
         "tools/example/version.sh",
         "tools/example/install.sh",
+        "scripts/workflow",
     }
+
+
+def test_the_steps_of_the_workflows_differ_in_one_line_which_pins_imagewright(empty: Path) -> None:
+    init(empty)
+    ours, theirs = ((root / "scripts" / "workflow").read_text().splitlines() for root in (ROOT, empty))
+    assert [(one, other) for one, other in zip(ours, theirs, strict=True) if one != other] == [
+        (
+            "  . scripts/environment && sync_environment --no-dev # `imagewright init` writes another line here",
+            '  python3 -m venv "$environment" && "$environment/bin/python" -m pip install --quiet "imagewright==0.1.0"',
+        )
+    ]
+
+
+def test_a_workflow_that_is_there_stays(empty: Path) -> None:
+    (empty / ".github" / "workflows").mkdir(parents=True)
+    (empty / ".github" / "workflows" / "build.yml").write_text("name: mine\n")
+    made = init(empty, repository="a/b", bases="c/d")
+    assert (empty / ".github" / "workflows" / "build.yml").read_text() == "name: mine\n"
+    assert told(made.remarks) == [".github/workflows/build.yml: is not the one of imagewright 0.1.0: left as it is"]
 
 
 def test_until_its_settings_are_edited_the_checks_name_the_lines(empty: Path) -> None:
@@ -227,6 +250,7 @@ def test_json_names_every_file_remark_and_edit(empty: Path) -> None:
             {"path": ".gitignore", "appended": True},
             *({"path": path, "appended": False} for path in (*CHECKS, "tools/Dockerfile")),
             {"path": "tools/Dockerfile.dockerignore", "appended": False},
+            *({"path": path, "appended": False} for path in (*WORKFLOWS, "scripts/workflow")),
             *({"path": f"tools/example/{one}", "appended": False} for one in ("version.sh", "install.sh", "tool.yaml")),
         ],
         "kept": [],
@@ -736,5 +760,7 @@ def test_the_package_brings_the_checks_along(tmp_path: Path) -> None:
     ran = run(folder, "init", program=program)
 
     assert ran.code == 0, ran.err
-    assert {path: (folder / path).read_bytes() for path in shipped()} == shipped()
-    assert set(shipped()) == {*CHECKS, "tools/Dockerfile", "tools/Dockerfile.dockerignore"}
+    same = {path: content for path, content in shipped().items() if path != "scripts/workflow"}
+    assert {path: (folder / path).read_bytes() for path in same} == same
+    assert set(same) == {*CHECKS, "tools/Dockerfile", "tools/Dockerfile.dockerignore", *WORKFLOWS}
+    assert (folder / "scripts" / "workflow").stat().st_mode & 0o777 == 0o755

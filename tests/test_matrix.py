@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagewright.matrix import Cell, Mark, Matrix, draw, dump
-from imagewright.pictures import page, svg, terminal
+from imagewright.pictures import annotations, markdown, page, svg, terminal
 from imagewright.pictures.colours import DARK, FILLS, HOLLOW, INK, LIGHT
+from imagewright.plan import Build, Held, Plan
 from imagewright.reasons import Stale, Unknown
 from imagewright.report import NO_BASES, Record, Report
 from imagewright.verdict import Reason, State
@@ -565,3 +566,113 @@ def test_the_matrix_as_json() -> None:
         ],
         "partial": [],
     }  # fmt: skip
+
+
+# For a forge
+
+
+def planned(*builds: Build, put_off=(), refused=()) -> Plan:
+    return Plan(
+        report=DIGEST,
+        catalogue="",
+        nonce="1",
+        created=STARTED,
+        force=False,
+        selection="all",
+        builds=builds,
+        deferrals=tuple(Held(target=one, because="held: the vendor is down") for one in put_off),
+        refusals=tuple(Held(target=one, because="unknown: timeout") for one in refused),
+    )
+
+
+def test_the_summary_of_a_job_has_the_matrix_the_reasons_and_the_plan() -> None:
+    build = Build(
+        key="0123456789abcdef",
+        target="codex-node",
+        tool="codex",
+        base="node",
+        version="1.0",
+        base_digest="",
+        reasons=CHANGED,
+        action="build",
+    )
+    forced = replace(build, target="codex-fedora", base="fedora", reasons=())
+    of = report(record("codex", "fedora"), record("codex", "node", CHANGED), record("gemini", "node", SILENT))
+    text = markdown.document(
+        draw(of, DIGEST), planned(build, forced, put_off=("gemini-fedora",), refused=("gemini-node",))
+    )
+    assert (
+        text
+        == """\
+### 1 of 3 fresh
+
+Looked at 2026-01-02 03:04 UTC; report `sha256:abababababab…`
+
+|  | fedora | node |
+|---|---|---|
+| codex 1.0 | ✅ | ❌ base-changed amd64 arm64 |
+| gemini 1.0 | ∅ | ❔ timeout |
+
+✅ fresh 1 · ❌ stale 1 · ❔ unknown 1 · ∅ no such pair 1
+
+- ❔ **gemini-node** unknown, since 2026-01-01 00:00 UTC
+  - timeout: no answer
+- ❌ **codex-node** stale, since 2026-01-01 00:00 UTC
+  - base-changed on linux/amd64, linux/arm64: layer 2 of 3 differs
+
+### 2 to build, 1 put off, 1 refused
+
+| target | version |  | why |
+|---|---|---|---|
+| codex-node | 1.0 | build | base-changed on linux/amd64, linux/arm64: layer 2 of 3 differs |
+| codex-fedora | 1.0 | build | forced: it is fresh |
+
+- Put off: **gemini-fedora**: held: the vendor is down
+- Refused: **gemini-node**: unknown: timeout
+
+"""
+    )
+
+
+BAD_WORDS = "<b>|`x`| [a](http://x) *y* @root\n::error::z"
+
+
+def test_foreign_words_are_neither_markdown_nor_html_in_a_summary() -> None:
+    why = (Reason(code=Unknown.GARBAGE, detail=BAD_WORDS),)
+    text = markdown.document(draw(report(record("codex", "node", why)), DIGEST), None)
+    (line,) = [one for one in text.splitlines() if "garbage:" in one]
+    assert line == (
+        "  - garbage: &lt;b&gt;&#124;&#96;x&#96;&#124; &#91;a&#93;(http&#58;//x) &#42;y&#42; &#64;root&#92;n::error::z"
+    )
+
+
+@given(reports())
+def test_a_summary_has_no_html_of_anybody(of: Report) -> None:
+    assert not re.search(r"[<>]", markdown.document(draw(of, DIGEST), None))
+
+
+def test_annotations_stand_beside_the_file_of_the_tool_and_what_is_unknown_comes_first() -> None:
+    of = report(record("codex", "fedora"), record("codex", "node", CHANGED), record("gemini", "node", SILENT))
+    assert list(annotations.commands(draw(of, DIGEST))) == [
+        "::warning file=tools/gemini/version.sh,line=1,title=gemini-node%3A unknown::timeout: no answer",
+        (
+            "::notice file=tools/codex/version.sh,line=1,title=codex-node%3A stale::"
+            "base-changed on linux/amd64, linux/arm64: layer 2 of 3 differs"
+        ),
+    ]
+
+
+def test_there_are_nine_annotations_at_most_and_the_rest_is_counted() -> None:
+    whys = [(Reason(code=Stale.BASE_CHANGED, detail=f"story {at}"),) for at in range(12)]
+    of = report(*(record(f"tool{at}", "node", why) for at, why in enumerate(whys)))
+    lines = list(annotations.commands(draw(of, DIGEST)))
+    assert len(lines) == 10
+    assert lines[-1] == "::notice::and 3 more"
+
+
+@given(reports())
+def test_each_annotation_is_one_command(of: Report) -> None:
+    for line in annotations.commands(draw(of, DIGEST)):
+        assert re.fullmatch(
+            r"::(notice|warning) (file=[^:,\r\n]+,line=1,)?title=[^:,\r\n]+::[^\r\n]*", line
+        ) or line.startswith("::notice::and ")

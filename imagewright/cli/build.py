@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from imagewright.cli.plan import HOUR
 from imagewright.cli.progress import say
 from imagewright.errors import Exit, Failed, Usage
 from imagewright.load import load_catalogue
+from imagewright.names import BadName, Platform, parse_platform
 from imagewright.publish import refuse_unpublishable
 from imagewright.registry.client import Client
 from imagewright.settings import surroundings
 from imagewright.state import DEFAULT, PLAN
+from imagewright.survey import look_at
 from imagewright.versions import Readings
 
 
@@ -30,6 +32,10 @@ from imagewright.versions import Readings
 @click.option("--base", help="on this base.")
 @click.option("--target", help="Build this target instead of a plan: <tool>-<base>, or a standalone image.")
 @click.option("--version", "version", help="Its version; by default what version.sh or image.yml says.")
+@click.option("--base-digest", metavar="DIGEST", help="The base to build it on; today's by default.")
+@click.option(
+    "--platform", "platforms", multiple=True, metavar="P", help="Only this of its platforms; may be repeated."
+)
 @click.option("--push", is_flag=True, help="Publish what was built, verify it, move `latest`.")
 @click.option("--load", is_flag=True, help="Give what was built to docker or podman here, with the tag `dev`.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
@@ -51,6 +57,8 @@ def build(
     base: str | None,
     target: str | None,
     version: str | None,
+    base_digest: str | None,
+    platforms: tuple[str, ...],
     push: bool,
     load: bool,
     no_cache: bool,
@@ -64,11 +72,17 @@ def build(
     imagewright build .imagewright/plan.json --push
     imagewright build --tool codex --base fedora
     imagewright build --target version-check --load
+    imagewright build --target codex-fedora --platform linux/arm64
     """
     if push and load:
         raise Usage("what is pushed is not loaded as well", remedy="Use --push or --load.")
     if bool(tool) != bool(base) or sum(map(bool, (plan_file, tool, target))) > 1:
         raise Usage("either a plan, or --target, or both --tool and --base", remedy="See `imagewright build --help`.")
+    if platforms and push:
+        raise Usage("a target is published whole", remedy="Push platforms with `imagewright publish --layout`.")
+    if (platforms or base_digest) and not (tool or target):
+        raise Usage("--platform and --base-digest are for one target", remedy="A plan says what each is built on.")
+    only = _platforms(platforms)
     catalogue = load_catalogue(place.root, place.environ)
     with Client(catalogue.settings, surroundings(place.environ)) as client:
         chosen: Target | None = None
@@ -80,14 +94,15 @@ def build(
             if push:
                 refuse_unpublishable(chosen, version)
             with closing(Readings((), catalogue.settings.versions, place.environ)) as readings:
-                jobs = Jobs(now=(single(chosen, version, client, readings),))
+                job = single(chosen, version, client, readings, base_digest=base_digest, platforms=only)
+            jobs = Jobs(now=(job,))
         else:
             jobs = planned(catalogue, plan_file or place.root / DEFAULT / PLAN, max_age)
         everything: Sequence[Job | Later] = (*jobs.now, *jobs.later)
         for one in everything if push else ():
             refuse_unpublishable(one.target, one.version)
         if dry_run:
-            _show(jobs, push, as_json)
+            _show(jobs, push, as_json, _required(client, jobs) if chosen else {})
             return Exit.DONE
         if not jobs.now:
             say("nothing to build")
@@ -104,11 +119,24 @@ def build(
     return Exit.DONE if all(one.outcome != "failed" for one in receipts) else Exit.FAILED
 
 
-def _show(jobs: Jobs, push: bool, as_json: bool) -> None:
-    """What would be done."""
+def _platforms(texts: Sequence[str]) -> tuple[Platform, ...]:
+    try:
+        return tuple(dict.fromkeys(parse_platform(one) for one in texts))
+    except BadName as error:
+        raise Usage(str(error)) from None
+
+
+def _required(client: Client, jobs: Jobs) -> dict[str, tuple[Platform, ...]]:
+    """Target → the platforms that it would be built for, as its base is."""
+    seen = look_at(client, {job.base for job in jobs.now if job.base})
+    return {job.target.key: job.required(seen[job.base] if job.base else None) for job in jobs.now}
+
+
+def _show(jobs: Jobs, push: bool, as_json: bool, platforms: Mapping[str, tuple[Platform, ...]]) -> None:
+    """What would be done. platforms: those of a target, where they were asked for."""
     everything: Sequence[Job | Later] = (*jobs.now, *(jobs.later if push else ()))
     if as_json:
-        click.echo(json.dumps({"schema": 1, "jobs": [_members(job, push) for job in everything]}))
+        click.echo(json.dumps({"schema": 1, "jobs": [_members(job, push, platforms) for job in everything]}))
         return
     for job in everything:
         action = job.action if isinstance(job, Job) else "build"
@@ -118,17 +146,21 @@ def _show(jobs: Jobs, push: bool, as_json: bool) -> None:
             click.echo(f"{'after':>{len(what)}} {job.waits_for}")
         elif action == "build":
             click.echo(f"{'on':>{len(what)}} {job.base or 'nothing'}")
+            if job.target.key in platforms:
+                click.echo(f"{'for':>{len(what)}} {', '.join(map(str, platforms[job.target.key]))}")
     if not everything:
         click.echo("nothing to build")
 
 
-def _members(job: Job | Later, push: bool) -> dict[str, object]:
+def _members(job: Job | Later, push: bool, platforms: Mapping[str, tuple[Platform, ...]]) -> dict[str, object]:
+    known = platforms.get(job.target.key)
     return {
         "target": job.target.key,
         "action": job.action if isinstance(job, Job) else "build",
         "reference": str(job.target.tagged(job.version)),
         "base": str(job.base) if isinstance(job, Job) and job.base else None,
         "after": job.waits_for if isinstance(job, Later) else None,
+        "platforms": None if known is None else [str(one) for one in known],
         "push": push,
     }
 

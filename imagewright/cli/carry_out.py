@@ -28,7 +28,7 @@ from imagewright.publish import Receipt, Work, confirm, publish, refuse_unfit
 from imagewright.recipe import labels, recipe
 from imagewright.registry.client import Client
 from imagewright.settings import Cache, Settings
-from imagewright.snapshot import Observation, Published, Unreachable
+from imagewright.snapshot import Observation, Published
 from imagewright.state import DEFAULT, DIGESTS
 from imagewright.survey import look_at
 
@@ -227,7 +227,7 @@ class _Worker:
         """What there is to publish of a job; `Failed` where it could not be built, or does not work."""
         if job.action == "retag":
             return _work(job)
-        builder, request = self._request(job, self._platforms(job, base))
+        builder, request = self._request(job, job.required(base))
         layout = self._folder / "images" / job.target.key
         log = self._folder / "logs" / f"{job.target.key}.log"
         shutil.rmtree(layout, ignore_errors=True)
@@ -239,7 +239,7 @@ class _Worker:
         with log.open("w", encoding="utf-8") as lines:
             try:
                 builder.build(request, layout, lambda line: self._keep(lines, title, line))
-                refuse_unfit(work, base if isinstance(base, Published) else None)
+                refuse_unfit(work, base if isinstance(base, Published) else None, request.platforms)
                 self._try(builder, work, request.platforms, partial(self._tell, lines, title))
             except Failed as error:
                 shutil.rmtree(layout, ignore_errors=True)
@@ -257,14 +257,6 @@ class _Worker:
         (layout,) = work.layouts
         try_out(work.target, work.version, builder=builder, layout=layout, platforms=platforms, say=say)
         try_structure(work.target, layout, platforms, self._place.environ, say)
-
-    def _platforms(self, job: Job, base: Observation | None) -> tuple[Platform, ...]:
-        if job.base is None:
-            return job.target.declared
-        if isinstance(base, Published):
-            return job.target.required(base.platforms)
-        why = base.detail if isinstance(base, Unreachable) else "it is not there"
-        raise Failed(f"the base {job.base} cannot be read: {why}", remedy="Make a new plan.")
 
     def _keep(self, lines: TextIO, title: str, line: str) -> None:
         lines.write(f"{line}\n")

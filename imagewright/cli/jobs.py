@@ -9,21 +9,41 @@ from imagewright import plan as plans
 from imagewright.catalogue import Catalogue, Pair, Target
 from imagewright.cli.clock import now, refuse_old
 from imagewright.errors import BadReport, Failed, Usage
-from imagewright.names import BadName, Reference, digest_of, parse_digest, shown
+from imagewright.names import BadName, Platform, Reference, digest_of, parse_digest, shown
 from imagewright.registry.client import Client
-from imagewright.snapshot import Missing, Published
+from imagewright.snapshot import Missing, Observation, Published, Unreachable
 from imagewright.survey import look_at
 from imagewright.versions import Readings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One thing to do: build a target on a base, or only see to its `latest`. base: by digest; None for scratch."""
+    """One thing to do: build a target on a base, or only see to its `latest`. base: by digest; None for scratch.
+
+    platforms: only these of the target's; all of them where it is empty.
+    """
 
     target: Target
     version: str
     base: Reference | None
     action: plans.Action = "build"
+    platforms: tuple[Platform, ...] = ()
+
+    def required(self, base: Observation | None) -> tuple[Platform, ...]:
+        """The platforms to build, from what is seen of its base. `Failed` where that, or a platform named, is not there."""
+        if self.base is None:
+            whole = self.target.declared
+        elif isinstance(base, Published):
+            whole = self.target.required(base.platforms)
+        else:
+            why = base.detail if isinstance(base, Unreachable) else "it is not there"
+            raise Failed(f"the base {self.base} cannot be read: {why}", remedy="Make a new plan.")
+        if strange := [str(one) for one in self.platforms if one not in whole]:
+            raise Failed(
+                f"{self.target.key} is not for {', '.join(strange)}",
+                remedy=f"It is for {', '.join(map(str, whole)) or 'no platform'}.",
+            )
+        return tuple(one for one in whole if one in self.platforms or not self.platforms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +172,26 @@ def _some(names: Sequence[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + (" and more" if len(names) > limit else "")
 
 
-def single(target: Target, version: str | None, client: Client, readings: Readings) -> Job:
-    """One target on today's base. version: by default what its `version.sh` or image.yml says."""
+def single(
+    target: Target,
+    version: str | None,
+    client: Client,
+    readings: Readings,
+    *,
+    base_digest: str | None = None,
+    platforms: tuple[Platform, ...] = (),
+) -> Job:
+    """One target. version: by default what its `version.sh` or image.yml says. base_digest: of its base, today's by default.
+
+    platforms: as in `Job`.
+    """
     if version is None:
         version = _version(target, readings)
     try:
         target.tagged(version)
     except BadName as error:
         raise Usage(str(error)) from None
-    return Job(target=target, version=version, base=base_today(client, target))
+    return Job(target=target, version=version, base=base_at(client, target, base_digest), platforms=platforms)
 
 
 def _version(target: Target, readings: Readings) -> str:
@@ -170,6 +201,16 @@ def _version(target: Target, readings: Readings) -> str:
     if reading.version is None:
         raise Failed(f"the version of {reading.tool} is unknown: {reading.detail}", remedy="Name it with --version.")
     return reading.version
+
+
+def base_at(client: Client, target: Target, digest: str | None) -> Reference | None:
+    """The target's base by that digest, or by today's; None for an image from scratch. `Failed`, `Usage`."""
+    if digest is None or target.base is None:
+        return base_today(client, target)
+    try:
+        return target.base.reference.repository.at(parse_digest(digest))
+    except BadName as error:
+        raise Usage(str(error)) from None
 
 
 def base_today(client: Client, target: Target) -> Reference | None:

@@ -7,12 +7,11 @@ from pathlib import Path
 import click
 
 from imagewright import publish as publishing
-from imagewright.catalogue import Target
 from imagewright.cli import Place
-from imagewright.cli.jobs import base_today, named
+from imagewright.cli.jobs import base_at, named
 from imagewright.errors import Exit, Usage
 from imagewright.load import load_catalogue
-from imagewright.names import BadName, Digest, Platform, Reference, parse_digest, parse_platform
+from imagewright.names import BadName, Digest, Platform, parse_digest, parse_platform
 from imagewright.publish import Work, refuse_unpublishable
 from imagewright.registry.client import Client
 from imagewright.settings import surroundings
@@ -51,15 +50,15 @@ def publish(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Push platforms by digest; with --tags join them, verify, and move the tags.
+    """Push platforms by digest; with --tags join them, verify, and move the tags. With --tags alone only `latest` moves.
 
     \b
     imagewright publish codex-fedora --version 0.77.0 --layout build/amd64
     imagewright publish codex-fedora --version 0.77.0 --tags \\
         --digest linux/amd64=sha256:… --digest linux/arm64=sha256:…
     """
-    if not layouts and not digests:
-        raise Usage("nothing to publish", remedy="Name --layout, --digest, or both.")
+    if not (layouts or digests or tags):
+        raise Usage("nothing to publish", remedy="Name --layout, --digest, or both; --tags alone moves `latest`.")
     catalogue = load_catalogue(place.root, place.environ)
     chosen = named(catalogue, target)
     try:
@@ -72,7 +71,7 @@ def publish(
             work = Work(
                 target=chosen,
                 version=version,
-                base=_base(client, chosen, base_digest),
+                base=base_at(client, chosen, base_digest),
                 layouts=layouts,
                 digests=_digests(digests),
             )
@@ -113,19 +112,14 @@ def _show(work: Work, tags: bool, as_json: bool) -> None:
     for platform, digest in work.digests.items():
         click.echo(f"would take {platform} as {digest}, which is there")
     if tags:
-        click.echo(f"would move {work.reference}, verify it, and move {work.target.tagged('latest')}")
+        move = "move" if work.layouts or work.digests else "take"
+        click.echo(f"would {move} {work.reference}, verify it, and move {work.target.tagged('latest')}")
 
 
 def _line(receipt: publishing.Receipt) -> str:
     if receipt.problem:
         return f"failed  {receipt.work.reference}, latest {receipt.latest}\n  {receipt.problem}"
     return f"{receipt.outcome}  {receipt.work.reference}  {receipt.digest}, latest {receipt.latest}"
-
-
-def _base(client: Client, target: Target, digest: str | None) -> Reference | None:
-    if digest and target.base:
-        return target.base.reference.repository.at(parse_digest(digest))
-    return base_today(client, target)
 
 
 def _digests(texts: Sequence[str]) -> dict[Platform, Digest]:

@@ -1,0 +1,284 @@
+"""The workflows do their work: run job by job, by what they hand to each other and leave in a registry."""
+
+import base64
+import lzma
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagewright import plan as plans
+from imagewright.names import Digest, parse_tag
+from imagewright.testing import images
+from imagewright.testing.images import Picture, layer
+from imagewright.testing.logins import Basic
+from imagewright.testing.projects import make_project, set_version
+from imagewright.testing.registry import Registry
+from tests import workflow_runner
+from tests.workflow_runner import Job
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = {file.stem: workflow_runner.read(file) for file in (ROOT / ".github" / "workflows").glob("*.yml")}
+DISPATCH = frozenset({"dispatch"})
+JOB_TOKEN = "the-token-of-the-job"
+
+
+@dataclass
+class Forge:
+    """A repository on a forge, a registry, and workflows that are run by hand. variables, secrets: of the repository."""
+
+    root: Path
+    server: Registry
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def project(self) -> Path:
+        return self.root / "project"
+
+    def base(self, mark: str = "1", platforms: tuple[str, ...] = ("linux/amd64", "linux/arm64")) -> Digest:
+        steps = [layer({"etc/mark": mark}), "ENV A=1"]
+        picture = {one: Picture(steps=[layer({"etc/os": one}), *steps]) for one in platforms}
+        return images.push(self.server.sink, "own/bases", ["fedora-latest"], picture)
+
+    def run(self, workflow: str, leave_out: frozenset[str] = frozenset(), **inputs: Any) -> dict[str, Job]:
+        scratch = self.root / f"run-{len(list(self.root.glob('run-*')))}"
+        scratch.mkdir()
+        environ = workflow_runner.environment(self.root / "home") | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+        github = {"server_url": "http://forge.example", "ref": "refs/heads/main", "token": JOB_TOKEN}
+        context = {"inputs": inputs, "github": github, "vars": self.variables, "secrets": self.secrets}
+        return workflow_runner.run(WORKFLOWS[workflow], self.project, scratch, environ, context, leave_out)
+
+    def inputs(self, ran: dict[str, Job]) -> list[dict[str, str]]:
+        """What the dispatcher asks for, of a plan that a run of plan.yml made."""
+        return [
+            {
+                "tool": build.tool or "",
+                "base": build.base or "",
+                "target": "" if build.tool else build.target,
+                "version": build.version,
+                "base_digest": build.base_digest,
+                "reason": build.reasons[0].code.code if build.reasons else "forced",
+                "key": build.key,
+                "force": "true" if not build.reasons else "false",
+            }
+            for build in unpacked(self.root, ran).builds
+        ]
+
+    def tags(self) -> list[str]:
+        store = self.server.store
+        return sorted(store.repository("own/tools").tags()) if "own/tools" in store.names() else []
+
+
+def unpacked(root: Path, ran: dict[str, Job]) -> plans.Plan:
+    return plans.parse(lzma.decompress(base64.b64decode(ran["plan"].outputs["plan"])), str(root))
+
+
+def results(ran: dict[str, Job]) -> dict[str, str]:
+    return {name: job.result for name, job in ran.items()}
+
+
+@pytest.fixture
+def login() -> Basic | None:
+    """Who may ask the registry: everybody, unless a test says otherwise."""
+    return None
+
+
+@pytest.fixture
+def forge(tmp_path: Path, login: Basic | None) -> Iterator[Forge]:
+    (tmp_path / "home").mkdir()
+    with Registry(tmp_path / "registry", login=login) as server:
+        made = Forge(tmp_path, server)
+        make_project(made.project, registry=server.address, tools={"codex": "1.0.0"})
+        (made.project / "scripts").mkdir()
+        shutil.copy(ROOT / "scripts" / "workflow", made.project / "scripts" / "workflow")
+        # The environment is the one of these tests.
+        (made.project / "scripts" / "environment").write_text("sync_environment() { :; }\n")
+        yield made
+
+
+def test_what_is_missing_is_planned_built_on_each_platform_published_and_verified(forge: Forge) -> None:
+    forge.base()
+    ran = forge.run("plan", DISPATCH)
+    assert results(ran) == {
+        "versions": "success",
+        "check": "success",
+        "plan": "success",
+        "dispatch": "skipped",
+        "unknown": "skipped",
+    }
+    assert (ran["plan"].outputs["exit"], ran["plan"].outputs["builds"]) == ("10", "true")
+    assert "| codex-fedora | 1.0.0 | build | image-missing:" in ran["plan"].summary
+    assert "::notice file=tools/codex/version.sh,line=1,title=codex-fedora%3A stale::" in ran["plan"].said
+
+    (inputs,) = forge.inputs(ran)
+    built = forge.run("build", **inputs)
+    assert results(built) == {
+        "versions": "skipped",
+        "recheck": "success",
+        "amd64": "success",
+        "arm64": "success",
+        "publish": "success",
+        "verify": "success",
+        "attest": "skipped",
+    }
+    assert built["publish"].outputs["outcome"] == "published"
+    assert built["publish"].outputs["repository"] == f"{forge.server.address}/own/tools"
+    assert forge.tags() == ["codex-fedora-1.0.0", "codex-fedora-latest"]
+
+    after = forge.run("plan", DISPATCH)
+    assert after["plan"].outputs == {"exit": "0", "builds": "", "plan": after["plan"].outputs["plan"]}
+
+    again = forge.run("build", **inputs)
+    assert (again["recheck"].outputs["outcome"], results(again)["publish"]) == ("done", "skipped")
+    assert set(results(again).values()) == {"success", "skipped"}
+
+
+def test_by_hand_a_target_is_enough_and_force_builds_what_is_fresh(forge: Forge) -> None:
+    forge.base()
+    assert results(forge.run("build", target="codex-fedora"))["verify"] == "success"
+    forced = forge.run("build", tool="codex", base="fedora", force="true")
+    assert results(forced) | {"attest": "skipped"} == dict.fromkeys(results(forced), "success") | {"attest": "skipped"}
+    assert forced["publish"].outputs["outcome"] == "identical"
+
+
+def test_a_platform_that_is_not_required_has_no_job(forge: Forge) -> None:
+    forge.base(platforms=("linux/arm64",))
+    ran = forge.run("build", target="codex-fedora")
+    assert (ran["amd64"].result, ran["arm64"].result, ran["verify"].result) == ("skipped", "success", "success")
+
+
+def test_a_build_is_judged_by_the_base_and_version_it_was_asked_for(forge: Forge) -> None:
+    forge.base()
+    (inputs,) = forge.inputs(forge.run("plan", DISPATCH))
+    forge.base("2")
+    set_version(forge.project, "codex", "2.0.0")
+    ran = forge.run("build", **inputs)
+    assert results(ran)["verify"] == "success"
+    assert ran["recheck"].outputs["base_digest"] == inputs["base_digest"]
+    assert "codex-fedora-1.0.0" in forge.tags()
+    assert [one["version"] for one in forge.inputs(forge.run("plan", DISPATCH))] == ["2.0.0"]
+
+
+def test_latest_that_is_behind_is_moved_without_a_build(forge: Forge) -> None:
+    forge.base()
+    forge.run("build", target="codex-fedora")
+    forge.server.store.repository("own/tools").delete_tag(parse_tag("codex-fedora-latest"))
+    ran = forge.run("build", target="codex-fedora")
+    assert ran["recheck"].outputs["outcome"] == "retag"
+    assert (ran["amd64"].result, ran["publish"].result, ran["verify"].result) == ("skipped", "success", "success")
+    assert "codex-fedora-latest" in forge.tags()
+
+
+def test_what_is_unknown_ends_red_and_what_is_stale_is_built_all_the_same(forge: Forge) -> None:
+    forge.base()
+    (forge.project / "tools" / "broken").mkdir()
+    (forge.project / "tools" / "broken" / "version.sh").write_text("exit 1\n")
+    ran = forge.run("plan", DISPATCH)
+    assert (ran["plan"].result, ran["plan"].outputs["exit"], ran["plan"].outputs["builds"]) == ("success", "20", "true")
+    assert ran["unknown"].result == "failure"
+    assert [one["tool"] for one in forge.inputs(ran)] == ["codex"]
+
+
+def test_a_build_of_what_is_unknown_is_red_and_pushes_nothing(forge: Forge) -> None:
+    ran = forge.run("build", target="codex-fedora")
+    assert (ran["recheck"].result, ran["amd64"].result, ran["publish"].result) == ("failure", "skipped", "skipped")
+
+
+def test_a_tool_that_fails_to_build_publishes_nothing(forge: Forge) -> None:
+    forge.base()
+    shutil.rmtree(forge.project / "tools" / "codex" / "rootfs")
+    (forge.project / "tools" / "codex" / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN false\n")
+    settings = forge.project / "imagewright.toml"
+    settings.write_text(f'builder = "copy"\n{settings.read_text()}')  # which runs nothing
+    ran = forge.run("build", target="codex-fedora")
+    assert (ran["recheck"].result, ran["amd64"].result, ran["arm64"].result) == ("success", "failure", "failure")
+    assert ran["publish"].result == ran["verify"].result == "skipped"
+    assert forge.tags() == []
+
+
+def test_all_tools_are_planned_fresh_or_not(forge: Forge) -> None:
+    forge.base()
+    forge.run("build", target="codex-fedora")
+    ran = forge.run("build-tool", DISPATCH, tool="all")
+    assert [one["reason"] for one in forge.inputs(ran)] == ["forced"]
+    assert forge.inputs(forge.run("build-tool", DISPATCH, tool="codex"))
+
+
+@pytest.mark.parametrize("login", [Basic(user="robot", secret="s3cret")])
+def test_a_login_from_the_secrets_of_the_repository_reads_and_pushes_and_stays_nowhere(forge: Forge) -> None:
+    forge.base()
+    forge.variables = {"REGISTRY_HOST": forge.server.address, "REGISTRY_USER": "robot"}
+    forge.secrets = {"REGISTRY_PASSWORD": "s3cret"}
+    ran = forge.run("build", target="codex-fedora")
+    assert results(ran)["verify"] == "success"
+    assert forge.tags() == ["codex-fedora-1.0.0", "codex-fedora-latest"]
+    assert "s3cret" not in "".join(job.said + job.summary + str(job.outputs) for job in ran.values())
+    assert list((forge.root / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize("login", [Basic(user="robot", secret=JOB_TOKEN)])
+def test_the_token_of_a_job_is_given_to_no_registry_but_the_forges_own(forge: Forge) -> None:
+    forge.base()
+    forge.variables = {"REGISTRY_HOST": forge.server.address, "REGISTRY_USER": "robot"}
+    ran = forge.run("plan", DISPATCH)
+    assert (ran["plan"].outputs["exit"], ran["unknown"].result) == ("20", "failure")
+    assert "needed and none was found" in ran["plan"].said
+
+
+BAD_INPUTS = {
+    "a command": {"tool": "codex", "base": "fedora; id"},
+    "a path": {"target": "../codex"},
+    "nothing": {},
+    "half": {"tool": "codex"},
+    "two targets": {"target": "codex-fedora", "tool": "codex", "base": "node"},
+    "no such tool": {"tool": "qwen", "base": "fedora"},
+    "a version with a newline": {"target": "codex-fedora", "version": "1\n2"},
+    "a digest that is none": {"target": "codex-fedora", "version": "1.0.0", "base_digest": "sha256:0"},
+    "a key that is none": {"target": "codex-fedora", "version": "1.0.0", "key": "x]"},
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_inputs_that_cannot_be_are_refused_before_a_registry_is_asked(forge: Forge, case: str) -> None:
+    ran = forge.run("build", **{"version": "1.0.0", **BAD_INPUTS[case]})
+    assert ran["recheck"].result == "failure"
+    assert re.search(r"^scripts/workflow: (?!.*id\b)", ran["recheck"].said, re.MULTILINE), ran["recheck"].said
+    assert {job.result for name, job in ran.items() if name not in ("recheck", "versions")} == {"skipped"}
+
+
+def test_a_base_that_there_is_not_is_refused_by_the_checks(forge: Forge) -> None:
+    forge.base()
+    ran = forge.run("build", tool="codex", base="windows", version="1.0.0")
+    assert "there is no target 'codex-windows'; there are codex-fedora" in ran["recheck"].said
+
+
+def test_words_of_a_script_are_no_commands(forge: Forge) -> None:
+    forge.base()
+    (forge.project / "tools" / "codex" / "version.sh").write_text('echo "::error::1"\necho "::add-mask::a" >&2\n')
+    ran = forge.run("plan", DISPATCH)
+    assert "::error::1" in ran["versions"].said
+    assert [line for job in ran.values() for line in commands(job.said)] == [
+        line
+        for line in ran["plan"].said.splitlines()
+        if line.startswith("::warning file=tools/codex/version.sh,line=1,")
+    ]
+
+
+def commands(said: str) -> list[str]:
+    """The lines that a forge obeys, without those that stop and resume that."""
+    found, word = [], ""
+    for line in said.splitlines():
+        if word:
+            word = "" if line == f"::{word}::" else word
+        elif line.startswith("::stop-commands::"):
+            word = line.removeprefix("::stop-commands::")
+        elif line.startswith("::"):
+            found.append(line)
+    assert not word
+    return found
