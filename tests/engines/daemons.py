@@ -83,7 +83,7 @@ def buildkit_daemon(engine_bin: Path) -> Iterator[str]:
 def tcp_buildkit_daemon(engine_bin: Path) -> Iterator[str]:
     """`tcp://127.0.0.1:port` of a buildkitd with an empty cache: a builder as one on another machine is reached."""
     with scratch_folder("buildkit-tcp") as root:
-        with _buildkit(engine_bin, root, f"tcp://127.0.0.1:{_free_port()}") as address:
+        with _buildkit(engine_bin, root, f"tcp://127.0.0.1:{free_port()}") as address:
             yield address
 
 
@@ -143,7 +143,7 @@ def network_bridge() -> Iterator[str]:
 def s3_server(engine_bin: Path) -> Iterator[str]:
     """`http://127.0.0.1:port` of an S3 store that has one bucket, S3_BUCKET, and takes S3_ACCESS_KEY only."""
     with scratch_folder("s3") as root:
-        log, address = root / "log", f"127.0.0.1:{_free_port()}"
+        log, address = root / "log", f"127.0.0.1:{free_port()}"
         (root / "store" / S3_BUCKET).mkdir(parents=True)
         start = ["env", f"ROOT_ACCESS_KEY={S3_ACCESS_KEY}", f"ROOT_SECRET_KEY={S3_SECRET_KEY}"]
         start += [str(engine_bin / "versitygw"), f"--port={address}", f"--region={S3_REGION}", "--health=/health"]
@@ -230,7 +230,8 @@ def _overlay_mounts(root: Path) -> bool:
     return mounted.returncode == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
