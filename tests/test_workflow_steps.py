@@ -4,6 +4,7 @@ import base64
 import lzma
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -254,6 +255,26 @@ def test_the_token_of_a_job_is_given_to_no_registry_but_the_forges_own(forge: Fo
     ran = forge.run("plan", DISPATCH)
     assert (ran["plan"].outputs["exit"], ran["unknown"].result) == ("20", "failure")
     assert "needed and none was found" in ran["plan"].said
+
+
+def test_for_a_tag_that_is_not_on_the_default_branch_nothing_is_asked_for(forge: Forge) -> None:
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        argv = ["git", "-C", str(forge.project), *who, *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("commit", "--quiet", "--allow-empty", "--message=on main")
+    git("checkout", "--quiet", "-b", "aside")
+    git("commit", "--quiet", "--allow-empty", "--message=aside")
+    aside = git("rev-parse", "HEAD")
+    git("checkout", "--quiet", "main")
+
+    environ = workflow_runner.environment(forge.root / "home") | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    tag = {"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1", "GITHUB_SHA": aside}
+    argv = ["scripts/workflow", "dispatch"]
+    ran = subprocess.run(argv, cwd=forge.project, env=environ | tag, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "the tag v1 is not on the default branch: nothing is asked for\n")
 
 
 BAD_INPUTS = {
