@@ -4,8 +4,9 @@ import base64
 import lzma
 import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from imagewright.names import Digest, parse_tag
 from imagewright.testing import images
 from imagewright.testing.images import Picture, layer
 from imagewright.testing.logins import Basic
-from imagewright.testing.projects import make_project, set_version
+from imagewright.testing.projects import make_image, make_project, set_version
 from imagewright.testing.registry import Registry
 from tests import workflow_runner
 from tests.workflow_runner import Job
@@ -41,10 +42,12 @@ class Forge:
     def project(self) -> Path:
         return self.root / "project"
 
-    def base(self, mark: str = "1", platforms: tuple[str, ...] = ("linux/amd64", "linux/arm64")) -> Digest:
+    def base(
+        self, mark: str = "1", platforms: Sequence[str] = ("linux/amd64", "linux/arm64"), name: str = "fedora"
+    ) -> Digest:
         steps = [layer({"etc/mark": mark}), "ENV A=1"]
         picture = {one: Picture(steps=[layer({"etc/os": one}), *steps]) for one in platforms}
-        return images.push(self.server.sink, "own/bases", ["fedora-latest"], picture)
+        return images.push(self.server.sink, "own/bases", [f"{name}-latest"], picture)
 
     def run(self, workflow: str, leave_out: frozenset[str] = frozenset(), **inputs: Any) -> dict[str, Job]:
         scratch = self.root / f"run-{len(list(self.root.glob('run-*')))}"
@@ -155,14 +158,37 @@ def test_a_platform_that_is_not_required_has_no_job(forge: Forge) -> None:
 
 def test_a_build_is_judged_by_the_base_and_version_it_was_asked_for(forge: Forge) -> None:
     forge.base()
-    (inputs,) = forge.inputs(forge.run("plan", DISPATCH))
+    forge.base(name="alpine")
+    _, inputs = forge.inputs(forge.run("plan", DISPATCH))
+    assert inputs["base"] == "fedora"
     forge.base("2")
     set_version(forge.project, "codex", "2.0.0")
     ran = forge.run("build", **inputs)
     assert results(ran)["verify"] == "success"
     assert ran["recheck"].outputs["base_digest"] == inputs["base_digest"]
-    assert "codex-fedora-1.0.0" in forge.tags()
-    assert [one["version"] for one in forge.inputs(forge.run("plan", DISPATCH))] == ["2.0.0"]
+    assert forge.tags() == ["codex-fedora-1.0.0", "codex-fedora-latest"]
+
+
+def test_a_standalone_image_is_built_on_its_base_as_it_is_now(forge: Forge) -> None:
+    digest = forge.base()
+    parent = f"{forge.server.address}/own/bases:fedora-latest"
+    make_image(forge.project, "helper", parent)
+    settings = forge.project / "imagewright.toml"
+    settings.write_text(f'{settings.read_text()}\n[images]\nrepository = "own/helpers"\nbootstrap = true\n')
+    ran = forge.run("build", frozenset({"amd64", "arm64"}), target="helper", version="1.0.0")
+    assert ran["recheck"].outputs == {
+        "outcome": "build",
+        "target": "helper",
+        "version": "1.0.0",
+        "base_digest": digest,
+        "base_name": parent,
+        "amd64": "true",
+        "arm64": "true",
+    }
+    assert (ran["publish"].result, ran["verify"].result) == ("failure", "skipped")
+    assert "no platform of helper was built" in ran["publish"].said
+    other = forge.run("build", target="helper", version="0.9.0")
+    assert "helper has the version 1.0.0 by now, not 0.9.0" in other["recheck"].said
 
 
 def test_latest_that_is_behind_is_moved_without_a_build(forge: Forge) -> None:
@@ -231,12 +257,33 @@ def test_the_token_of_a_job_is_given_to_no_registry_but_the_forges_own(forge: Fo
     assert "needed and none was found" in ran["plan"].said
 
 
+def test_for_a_tag_that_is_not_on_the_default_branch_nothing_is_asked_for(forge: Forge) -> None:
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        argv = ["git", "-C", str(forge.project), *who, *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("commit", "--quiet", "--allow-empty", "--message=on main")
+    git("checkout", "--quiet", "-b", "aside")
+    git("commit", "--quiet", "--allow-empty", "--message=aside")
+    aside = git("rev-parse", "HEAD")
+    git("checkout", "--quiet", "main")
+
+    environ = workflow_runner.environment(forge.root / "home") | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    tag = {"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1", "GITHUB_SHA": aside}
+    argv = ["scripts/workflow", "dispatch"]
+    ran = subprocess.run(argv, cwd=forge.project, env=environ | tag, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "the tag v1 is not on the default branch: nothing is asked for\n")
+
+
 BAD_INPUTS = {
     "a command": {"tool": "codex", "base": "fedora; id"},
     "a path": {"target": "../codex"},
     "nothing": {},
     "half": {"tool": "codex"},
     "two targets": {"target": "codex-fedora", "tool": "codex", "base": "node"},
+    "no such target": {"target": "qwen-fedora"},
     "no such tool": {"tool": "qwen", "base": "fedora"},
     "a version with a newline": {"target": "codex-fedora", "version": "1\n2"},
     "a digest that is none": {"target": "codex-fedora", "version": "1.0.0", "base_digest": "sha256:0"},
