@@ -26,6 +26,7 @@ from imagewright.plan import Build, Held, Plan
 from imagewright.reasons import Stale
 from imagewright.testing.github import Fault, GitHub, Said
 from imagewright.testing.projects import make_project
+from imagewright.testing.proxy import DelayingProxy
 from imagewright.verdict import Reason
 
 PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
@@ -341,6 +342,21 @@ def test_the_result_as_json_is_the_file(world: World) -> None:
     world.plans(build())
     ran = world.call("--json")
     assert ran.json == world.told
+
+
+def test_twenty_builds_are_asked_for_in_three_seconds_at_a_round_trip_of_thirty_milliseconds(world: World) -> None:
+    with DelayingProxy(world.github.api.removeprefix("http://"), round_trip=0.03) as proxy:
+        file = world.project / "imagewright.toml"
+        text = file.read_text().replace(world.github.api, f"http://{proxy.address}")
+        file.write_text(text.replace("budget = 3\nin-flight = 4", "budget = 20\nin-flight = 20"))
+        world.plans(*many(30))
+        started = time.monotonic()
+        ran = subprocess.run([*PROGRAM, "dispatch"], cwd=world.project, env=world.environ, check=False)
+        took = time.monotonic() - started
+    print(f"\n{took:.2f} s")
+    assert ran.returncode == 0
+    assert [one.method for one in world.github.log] == ["GET", *["POST"] * 20]
+    assert took < 3
 
 
 # Watching
