@@ -277,6 +277,32 @@ def test_for_a_tag_that_is_not_on_the_default_branch_nothing_is_asked_for(forge:
     assert (ran.returncode, ran.stdout) == (0, "the tag v1 is not on the default branch: nothing is asked for\n")
 
 
+def test_a_report_goes_to_the_next_job_in_as_many_parts_as_it_takes(forge: Forge) -> None:
+    """What is random does not get smaller: 250,000 bytes are 333,000 letters, and a variable may have 131,072."""
+    forge.base()
+    checks = forge.project / "checks" / "conftest.py"
+    checks.write_text(LONG_WINDED.replace("SIZE", "125_000"))
+    ran = forge.run("plan", DISPATCH)
+    assert [len(ran["check"].outputs[name]) for name in ("report", "report_2")] == [130_000, 130_000]
+    assert ran["check"].outputs["report_3"]
+    assert ran["plan"].outputs["exit"] == "10"
+
+    checks.write_text(LONG_WINDED.replace("SIZE", "160_000"))
+    ran = forge.run("plan", DISPATCH)
+    assert (ran["check"].result, ran["plan"].result) == ("failure", "skipped")
+    assert "report.json is too large for the next job: narrow the run by TOOL or BASE" in ran["check"].said
+
+
+LONG_WINDED = """
+import secrets
+
+
+def pytest_json_modifyreport(json_report):
+    json_report["environment"]["noise"] = secrets.token_hex(SIZE * 2)
+"""
+"""Fills a report with what cannot be made smaller: of each pair of digits half is left."""
+
+
 BAD_INPUTS = {
     "a command": {"tool": "codex", "base": "fedora; id"},
     "a path": {"target": "../codex"},

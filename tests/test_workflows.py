@@ -199,6 +199,9 @@ def test_outputs_are_those_that_the_script_writes() -> None:
         )
     )
     written |= {"amd64", "arm64"}  # by the platform's name
+    written |= {
+        f"{name}{part}" for name in ("versions", "report", "run", "plan") for part in ("", "_2", "_3")
+    }  # `packed`
     for file, name, job in jobs():
         for expression in job.get("outputs", {}).values():
             step, output = re.fullmatch(r"\$\{\{ steps\.(\w+)\.outputs\.(\w+) \}\}", expression).groups()

@@ -48,7 +48,7 @@ def run(
         needs = {one: {"result": done[one].result, "outputs": done[one].outputs} for one in before}
         known = {**context, "needs": needs}
         if name in leave_out or not _is_wanted(job.get("if"), known):
-            done[name] = Job("skipped")
+            done[name] = Job("skipped", job.get("outputs", {}))  # as they stand there: so does Gitea
             continue
         done[name] = _run_job(job, project, scratch / name, environ, known)
     return done
