@@ -332,9 +332,9 @@ def test_plan_looks_like_this(planned: World) -> None:
         ran.out
         == """\
 planned from 2 of 2 targets
+  build  gemini-fedora  2.1    image-missing: the registry has no gemini-fedora-2.1
   build  codex-fedora   1.0.0  base-changed on linux/amd64: moved
                                recipe-changed: The recipe has changed since the image was built.
-  build  gemini-fedora  2.1    image-missing: the registry has no gemini-fedora-2.1
 2 to build, 0 to retag, 0 put off, 0 refused
 """
     )

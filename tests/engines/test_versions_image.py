@@ -355,7 +355,8 @@ def test_a_build_runs_in_the_builder_image(
     )
     hello = project / "tools" / "hello"
     hello.mkdir(parents=True)
-    for name in ("Dockerfile", "Dockerfile.dockerignore"):  # they are in the package
+    shutil.copytree(IMAGES.parent / ".github", project / ".github")  # its workflows are in the package
+    for name in ("Dockerfile", "Dockerfile.dockerignore"):  # and so are they
         shutil.copy(IMAGES.parent / "tools" / name, project / "tools")
     (hello / "version.sh").write_text("echo 1.2.3\n")
     (hello / "tool.yaml").write_text("command: cat /etc/hello\n")
