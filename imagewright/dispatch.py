@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imagewright.admit import MEMORY, Admission, Deferred, Limits, admit
+from imagewright.forge.answers import Unreadable
 from imagewright.forge.client import Forge
 from imagewright.forge.runs import Outcome, Run, inputs_of
 from imagewright.journal import Entry, Journal
@@ -105,7 +106,11 @@ def watch(plan: Plan, desk: Desk, *, seconds: float, pause: float) -> Dispatched
             break
         desk.tell(f"{len(made.asked) - len(flying)} of {len(made.asked) + len(waits)} have ended")
         time.sleep(pause)
-        runs = desk.runs()
+        try:
+            runs = desk.runs()
+        except Unreadable as error:  # what was asked for is known all the same; the next look may be answered
+            desk.tell(error.reason)
+            continue
         asked = tuple(_seen(one, runs) for one in made.asked)
         more = _ask([one.build for one in waits], plan, desk, runs) if waits else Dispatched()
         others = tuple(one for one in made.deferred if one not in waits)

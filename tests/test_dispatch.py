@@ -24,7 +24,7 @@ from imagewright.journal import Entry, Journal, held
 from imagewright.load import load_catalogue
 from imagewright.plan import Build, Held, Plan
 from imagewright.reasons import Stale
-from imagewright.testing.github import Fault, GitHub, Said
+from imagewright.testing.github import Fault, GitHub, Heard, Said
 from imagewright.testing.projects import make_project
 from imagewright.testing.proxy import DelayingProxy
 from imagewright.verdict import Reason
@@ -171,6 +171,7 @@ def test_a_plan_carried_out_twice_asks_once(world: World) -> None:
     world.github.ends(1, "success")
     assert world.call().code == 0
     assert because(world.told) == {"codex-b0": "settling"}
+    assert "settling, this plan has asked for it already" in world.call().out
     assert len(world.github.posts()) == 1
 
 
@@ -391,6 +392,26 @@ def test_watching_ends_with_1_where_a_run_failed(world: World) -> None:
     ran = world.call("--watch")
     assert ran.code == 1
     assert "codex-b1  1.0  failure" in ran.out
+
+
+def test_a_list_that_cannot_be_read_meanwhile_loses_nothing_of_what_was_asked_for(world: World) -> None:
+    world.plans(build())
+    page = Fault(method="GET", said=Said(status=200, body=HTML))
+    answer = world.github.answer
+    looks = iter(range(99))
+
+    def answers(heard: Heard) -> Said | None:
+        if heard.method == "GET" and (look := next(looks)):
+            if look == 1:
+                world.github.fails(page)
+            else:
+                world.github.ends(1, "success")
+        return answer(heard)
+
+    world.github.answer = answers  # type: ignore[method-assign]
+    ran = world.call("--watch")
+    assert (ran.code, "cannot be read" in ran.err) == (0, True)
+    assert [one["conclusion"] for one in world.told["asked"]] == ["success"]
 
 
 def test_watching_ends_at_its_limit_and_lists_the_rest(world: World) -> None:

@@ -178,6 +178,8 @@ def _lines(
             yield f"    {one.outcome.remedy}"
     for held_back in made.deferred:
         until = f" until {stamp(held_back.until)}" if held_back.until else ""
+        if held_back.because == "settling" and not until:
+            until = ", this plan has asked for it already"
         tried = f", tried {held_back.attempts} times" if held_back.attempts > 1 else ""
         link = f"  {held_back.run}" if held_back.run else ""
         yield f"  put off    {held_back.build.target}  {held_back.build.version}: {held_back.because}{until}{tried}{link}"

@@ -88,12 +88,16 @@ def is_limited(answer: Answer) -> bool:
     return answer.status == 429 or (answer.status == 403 and spent)
 
 
+_MOVED = frozenset({301, 302, 307, 308})
+_RENAMED = "The repository has another name now; set `repository` of [tool.imagewright.forge]."
+
+
 def _remedy(answer: Answer) -> str:
     if is_limited(answer):
         return "Too much was asked of it; the next run asks again."
+    if answer.status in _MOVED:
+        return _RENAMED
     return {
-        301: "The repository has another name now; set `repository` of [tool.imagewright.forge].",
-        307: "The repository has another name now; set `repository` of [tool.imagewright.forge].",
         401: "The token is wrong or has expired.",
         403: "The token may not start workflows: it needs `actions: write`.",
         404: "There is no such workflow on the default branch, it is disabled, or the token does not see the repository.",
@@ -123,6 +127,8 @@ def page(answer: Answer, repository: str, workflow: str) -> Page:
 def _reading_remedy(answer: Answer) -> str:
     if is_limited(answer):
         return "Too much was asked of it; the next run looks again."
+    if answer.status in _MOVED:
+        return _RENAMED
     if answer.status in (401, 403, 404):
         return "The token may not see the repository's Actions, or there is no such repository."
     return "The next run looks again."

@@ -79,7 +79,10 @@ class Forge:
                     f"the runs of {self.place.repository} cannot be read: the list ends after {seen} of {read.total}",
                     remedy="The next run looks again.",
                 )
-        raise Unreadable(f"{self.place.repository} has too many runs to read, more than {seen} within ten days")
+        raise Unreadable(
+            f"{self.place.repository} has too many runs to read, more than {seen} within ten days",
+            remedy="Ask for fewer builds an hour: `plan.per-hour`.",
+        )
 
     def _page(self, workflow: str, number: int) -> Page:
         path = self._dialect.runs.format(workflow=quote(workflow, safe=""), page=number)
