@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
-from imagewright import process, render, snapshot, suite, survey, verdict
+from imagewright import loop, process, render, snapshot, suite, survey, verdict
 from imagewright.asked import Asked, Unlisted
 from imagewright.catalogue import Pair, Standalone, Target, refuse_collisions, repositories_of
 from imagewright.digests import FileDigests
@@ -278,10 +278,10 @@ class Run:
             (self.expected if whole else self.partial).append(key)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """The survey: after deselection, before the first check."""
         if self.config.option.collectonly or self.is_controller:
-            return
+            return None
         found = [_target_of(item) for item in session.items]
         asked = {one.key: one for one in found if isinstance(one, Pair | Standalone)}
         if not self.worker:
@@ -291,6 +291,26 @@ class Run:
         except BadCatalogue as error:
             self.stop(error)
         self.seen, self.by_target = seen, {one.target: one for one in seen.targets}
+        return self._looped(session)
+
+    def _looped(self, session: pytest.Session) -> bool | None:
+        """Runs the checks, unless pytest has to do it itself."""
+        given = {"run": self}
+        made = None if self.worker or session.testsfailed else loop.fixtures(session, given)
+        if made is None:
+            return None
+        loop.run(session, made, given, self._tell)
+        return True
+
+    def _tell(self, ran: loop.Ran) -> None:
+        """Tells pytest what a check found."""
+        item, hook = ran.item, ran.item.ihook
+        raised = self._recorded(item, ran.raised)
+        outcome = self._outcome_report(item, raised, ran) if isinstance(raised, Outcome) else None
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in loop.reports(ran, outcome):
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _looked(self, targets: tuple[Target, ...]) -> Snapshot:
         if not self.worker:
@@ -338,19 +358,30 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
-        """Records what the check found. An outcome's report is made here: pytest would draw a traceback, slowly."""
+        """Records what the check found."""
         target = _target_of(item)
         raised = call.excinfo.value if call.excinfo else None
         if target is None or not (call.when == "call" or (call.when == "setup" and raised)):
             return None
-        if self.seen and not isinstance(target, Unlisted):
-            raised = verdict.believed(raised, self.seen.distrust(*repositories_of(target)))
         if item.get_closest_marker("xfail"):
             raised = RuntimeError("it is expected to fail, so nothing follows from how it ends")
+        raised = self._recorded(item, raised)
+        return self._outcome_report(item, raised, call) if isinstance(raised, Outcome) else None
+
+    def _recorded(self, item: pytest.Item, raised: BaseException | None) -> BaseException | None:
+        """Records what a check found, by what it raised; and what is to be believed of that."""
+        target = _target_of(item)
+        assert target
+        if self.seen and not isinstance(target, Unlisted):
+            raised = verdict.believed(raised, self.seen.distrust(*repositories_of(target)))
         found = verdict.finding(_check_of(item), target.key, raised)
         item.user_properties.append((PROPERTY, found.as_json()))
-        if not isinstance(raised, Outcome):
-            return None
+        return raised
+
+    def _outcome_report(
+        self, item: pytest.Item, raised: Outcome, call: pytest.CallInfo[None] | loop.Ran
+    ) -> pytest.TestReport:
+        """What pytest is told of a check that found something. Made here: pytest would draw a traceback, slowly."""
         skipped = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: not asked: {raised}")
         return pytest.TestReport(
             nodeid=item.nodeid,
@@ -358,7 +389,7 @@ class Run:
             keywords={},
             outcome="skipped" if isinstance(raised, NotAsked) else "failed",
             longrepr=skipped if isinstance(raised, NotAsked) else f"{raised.kind}: {raised}",
-            when=call.when,
+            when="setup" if call.when == "setup" else "call",
             duration=call.duration,
             start=call.start,
             stop=call.stop,

@@ -1,16 +1,16 @@
 """The survey: looks once at everything that the selected targets need, and at nothing else.
 
-Requests go out in waves: the manifests under tags, then what they name, then configurations. A document that is named
-twice is fetched once. What the documents amount to is `resolve`'s to say.
+What a document names is asked for as soon as the document is read, and once, however many name it. What the documents
+amount to is `resolve`'s to say.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self, TypeVar
 
 from imagewright.catalogue import Base, Catalogue, Pair, Target, Tool, refuse_collisions
@@ -41,7 +41,6 @@ _WAIT_STEP = 2.0
 _Listed = tuple[Tag, ...] | Absent | Trouble
 _Seen = TypeVar("_Seen", Observation, PointerObservation)
 _A = TypeVar("_A")
-_R = TypeVar("_R")
 _AT_ONCE = 8
 
 
@@ -261,42 +260,49 @@ def _base_reference(base: Base, digests: Mapping[str, Digest]) -> Reference:
     return base.reference.repository.at(frozen) if frozen else base.reference
 
 
-class _Pool:
-    """Threads for requests. Unlike those of `concurrent.futures` they do not outlive an interruption.
+_Question = Callable[[Reference], object]
+_Told = Callable[..., object]
 
-    Who presses Ctrl-C does not want to wait until a silent registry's time is up.
+
+class _Crew:
+    """Threads that ask, and one queue of what came of it. Unlike those of `concurrent.futures` they do not outlive an
+    interruption: who presses Ctrl-C does not want to wait until a silent registry's time is up.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._threads: list[threading.Thread] = []
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[_Question, Reference, _Told] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[_Told, Reference, object]] = queue.SimpleQueue()
+        self._under_way = 0
 
-    def submit(self, call: Callable[..., _R], *arguments: object) -> Future[_R]:
-        """Has a thread call it, once one is free."""
-        future: Future[_R] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(call(*arguments))
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
-                future.set_exception(error)
-
-        self._work.put(work)
-        if len(self._threads) < self._size:
+    def ask(self, ask: Callable[[Reference], _A], reference: Reference, then: Callable[[Reference, _A], None]) -> None:
+        """Has a thread ask, once one is free; `then` is told by `settle`."""
+        self._under_way += 1
+        self._work.put((ask, reference, then))
+        if len(self._threads) < min(self._size, self._under_way):
             thread = threading.Thread(target=self._run, name=f"survey-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        return future
 
-    def map(self, call: Callable[[_A], _R], each: Iterable[_A]) -> Iterator[_R]:
-        """The results for all of `each`, in their order; all are under way when this returns."""
-        futures = [self.submit(call, one) for one in each]
-        return (future.result() for future in futures)
+    def settle(self) -> None:
+        """Hands on all answers, in this thread, also those to questions that are asked meanwhile."""
+        while self._under_way:
+            then, reference, answer = self._done.get()
+            self._under_way -= 1
+            if isinstance(answer, BaseException):
+                raise answer
+            then(reference, answer)
 
     def _run(self) -> None:
         while work := self._work.get():
-            work()
+            ask, reference, then = work
+            answer: object
+            try:
+                answer = ask(reference)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
+                answer = error
+            self._done.put((then, reference, answer))
 
     def __enter__(self) -> Self:
         return self
@@ -335,24 +341,45 @@ class _Look:
 
         latest: reference → the tag that should name the same digest, asked for once the digest is known.
         """
-        chosen = list(dict.fromkeys(references))
-        with _Pool(self._connections) as pool:
-            birds = {one: pool.submit(self._client.manifest, one) for one in canaries}
-            following: dict[Reference, Future[PointerObservation]] = {}
-            while any(wave := self.documents.needed(chosen)):
-                manifests, configs = wave
-                answers = pool.map(self._fetch_manifest, manifests)
-                contents = pool.map(self._fetch_config, configs)
-                for reference, answer in zip(manifests, answers, strict=True):
-                    self.documents.put_manifest(reference, answer)
-                for reference, answer in zip(configs, contents, strict=True):
-                    self.documents.put_config(reference, answer)
-                for reference in manifests:
-                    tag, digest = (latest or {}).get(reference), self.documents.digest(reference)
-                    if tag and digest:
-                        following[tag] = pool.submit(self._follow, tag, digest)
-            self.pointers.update((tag, future.result()) for tag, future in following.items())
-            self._canaries.update((one, future.result()) for one, future in birds.items())
+        with _Crew(self._connections) as crew:
+            for canary in canaries:
+                crew.ask(self._client.manifest, canary, self._canaries.__setitem__)
+            self._follow_down(crew, list(dict.fromkeys(references)), latest or {})
+            crew.settle()
+
+    def _follow_down(self, crew: _Crew, roots: Sequence[Reference], latest: Mapping[Reference, Reference]) -> None:
+        """Asks for some references, and for what they turn out to need as soon as that is known."""
+        waiting: dict[Reference, list[Reference]] = {}
+
+        def want(root: Reference) -> None:
+            manifests, configs = self.documents.needed([root])
+            for one in (*manifests, *configs):
+                if one in waiting:
+                    waiting[one].append(root)
+                    continue
+                waiting[one] = [root]
+                if one in manifests:
+                    crew.ask(self._fetch_manifest, one, keep_manifest)
+                else:
+                    crew.ask(self._fetch_config, one, keep_config)
+
+        def keep_manifest(reference: Reference, answer: Document | Absent | Trouble) -> None:
+            self.documents.put_manifest(reference, answer)
+            tag, digest = latest.get(reference), self.documents.digest(reference)
+            if tag and digest:
+                crew.ask(partial(self._follow, digest=digest), tag, self.pointers.__setitem__)
+            again(reference)
+
+        def keep_config(reference: Reference, answer: Document | Absent | Trouble) -> None:
+            self.documents.put_config(reference, answer)
+            again(reference)
+
+        def again(reference: Reference) -> None:
+            for root in waiting.pop(reference):
+                want(root)
+
+        for root in roots:
+            want(root)
 
     def tags(self, repository: Repository) -> _Listed:
         """The tags of a repository."""
@@ -411,7 +438,7 @@ class _Look:
         assert reference.digest, "configurations are named by digest"
         return self._client.config(reference.repository, reference.digest)
 
-    def _follow(self, tag: Reference, digest: Digest) -> PointerObservation:
+    def _follow(self, tag: Reference, *, digest: Digest) -> PointerObservation:
         match self._client.manifest(tag, unless=digest):
             case NotModified() | Document() as same_or_other:
                 return Pointer(reference=tag, digest=same_or_other.digest)
