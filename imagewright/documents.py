@@ -9,8 +9,10 @@ import codecs
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from imagewright.names import BadName, Digest, Platform, parse_digest, shown
 from imagewright.reasons import Unknown
@@ -350,8 +352,14 @@ def _history(value: object) -> tuple[HistoryEntry, ...]:
         empty = step.get("empty_layer", False)
         if not isinstance(empty, bool):
             raise BadDocument(Unknown.MALFORMED, f"history[{at}].empty_layer is neither true nor false")
-        entries.append(HistoryEntry(_text(step, "created_by"), empty))
+        entries.append(_entry(_text(step, "created_by"), empty))
     return tuple(entries)
+
+
+@lru_cache(maxsize=2**14)
+def _entry(created_by: str, empty_layer: bool) -> HistoryEntry:
+    """The same value for the same step: images that are built on one base, or by one recipe, share most of them."""
+    return HistoryEntry(created_by, empty_layer)
 
 
 def _object(value: object, place: str) -> dict[str, object]:
@@ -424,7 +432,7 @@ def _texts(value: object, place: str) -> Mapping[str, str]:
     for name, text in members.items():
         if not isinstance(text, str):
             raise BadDocument(Unknown.MALFORMED, f"{place}[{shown(name)}] is not a text")
-    return {name: str(text) for name, text in members.items()}
+    return {sys.intern(name): sys.intern(text) for name, text in members.items() if isinstance(text, str)}
 
 
 def _digest(value: object, place: str) -> Digest:

@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -13,20 +14,22 @@ def is_device(path: Path) -> bool:
     return named_so or (path.exists() and not (path.is_file() or path.is_dir()))
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> os.stat_result:
+def write_atomically(path: Path, content: bytes | Iterable[bytes], mode: int = 0o644) -> os.stat_result:
     """Replaces the file at `path` with `content`: written beside, flushed to disk, renamed. mode: its permissions.
 
-    The new file's stat. OSError where that fails; then the old file is untouched. A device is written to.
+    content: in one or in pieces. The new file's stat. OSError where that fails; then the old file is untouched. A device
+    is written to.
     """
+    parts = (content,) if isinstance(content, bytes) else content
     if is_device(path):
         with path.open("wb") as device:
-            device.write(content)
+            device.writelines(parts)
             device.flush()
             return os.fstat(device.fileno())
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), mode)

@@ -7,7 +7,7 @@ and a check that breaks is run again as pytest runs a test, for its traceback.
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -154,15 +154,8 @@ def _value(name: str, made: Fixtures, values: dict[str, object]) -> object:
     return values[name]
 
 
-def reports(ran: Ran, outcome: pytest.TestReport | None) -> Iterator[pytest.TestReport]:
-    """What pytest is told of a check, a report a stage. outcome: of the stage where it ended; None where all is right."""
-    if ran.when == "call":
-        yield _passed(ran, "setup", 0)
-    yield outcome or _passed(ran, "call", ran.duration)
-    yield _passed(ran, "teardown", 0)
-
-
-def _passed(ran: Ran, when: Literal["setup", "call", "teardown"], duration: float) -> pytest.TestReport:
+def passed(ran: Ran, when: Literal["call", "teardown"]) -> pytest.TestReport:
+    """What pytest is told of a stage in which all was right."""
     return pytest.TestReport(
         nodeid=ran.item.nodeid,
         location=ran.item.location,
@@ -170,7 +163,7 @@ def _passed(ran: Ran, when: Literal["setup", "call", "teardown"], duration: floa
         outcome="passed",
         longrepr=None,
         when=when,
-        duration=duration,
+        duration=ran.duration if when == "call" else 0,
         start=ran.start,
         stop=ran.stop,
         user_properties=ran.item.user_properties,

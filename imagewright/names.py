@@ -9,6 +9,7 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#digests (
 
 import hashlib
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import NewType
 
@@ -39,7 +40,7 @@ def parse_digest(text: str) -> Digest:
     """A digest of an algorithm that can be verified here, or `BadName`."""
     if not _DIGEST.match(text):
         raise BadName(f"{shown(text)} is not a digest (sha256:<64 hex digits> or sha512:<128 hex digits>)")
-    return Digest(text)
+    return Digest(sys.intern(text))  # many images name the same layers
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> Digest:

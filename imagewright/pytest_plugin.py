@@ -6,6 +6,7 @@ worker surveys under a lock, the others read what it saw.
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from pytest_jsonreport.plugin import JSONReport, JSONReportWorker
 
 from imagewright import loop, process, render, snapshot, suite, survey, verdict
 from imagewright.asked import Asked, Unlisted
+from imagewright.cache import Cache
 from imagewright.catalogue import Pair, Standalone, Target, refuse_collisions, repositories_of
 from imagewright.digests import FileDigests
 from imagewright.errors import BadCatalogue, ImagewrightError
@@ -31,7 +33,7 @@ from imagewright.recipe import BUILDKIT, Recipes
 from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble, seal
 from imagewright.report import dump as dump_section
 from imagewright.snapshot import Snapshot, TargetSeen
-from imagewright.state import DEFAULT, DIGESTS, REPORT, SNAPSHOT, StateFolder
+from imagewright.state import DEFAULT, DIGESTS, DOCUMENTS, REPORT, SNAPSHOT, StateFolder
 from imagewright.verdict import Finding, NotAsked, Outcome
 
 CHECKS = suite.FOLDER
@@ -125,6 +127,20 @@ class _OurReport(JSONReport):  # type: ignore[misc]
         yield
         super().pytest_sessionfinish(session)
         self._run.finish(session, self.report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """As the parent's. Of a stage that passed and left nothing to show it is written here what the parent writes."""
+        if not report.passed or report.sections or report.when not in ("setup", "call", "teardown"):
+            super().pytest_runtest_logreport(report)
+            return
+        test = self._json_tests.get(report.nodeid)
+        if test is None:
+            test = {"nodeid": report.nodeid, "lineno": report.location[1], "outcome": "passed"}
+            self._json_tests[report.nodeid] = test
+        if report.when == "teardown":
+            test["user_properties"] = [{name: value} for name, value in report.user_properties]
+        else:
+            test[report.when] = {"duration": report.duration, "outcome": "passed"}
 
     def pytest_terminal_summary(self) -> None:
         """Nothing: the last lines are ours."""
@@ -291,6 +307,7 @@ class Run:
         except BadCatalogue as error:
             self.stop(error)
         self.seen, self.by_target = seen, {one.target: one for one in seen.targets}
+        gc.freeze()  # items and observations live until the end: nobody need look whether they are garbage
         return self._looped(session)
 
     def _looped(self, session: pytest.Session) -> bool | None:
@@ -308,8 +325,8 @@ class Run:
         raised = self._recorded(item, ran.raised)
         outcome = self._outcome_report(item, raised, ran) if isinstance(raised, Outcome) else None
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in loop.reports(ran, outcome):
-            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logreport(report=outcome or loop.passed(ran, "call"))
+        hook.pytest_runtest_logreport(report=loop.passed(ran, "teardown"))
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _looked(self, targets: tuple[Target, ...]) -> Snapshot:
@@ -319,7 +336,7 @@ class Run:
             if shared.exists():
                 return snapshot.load(json.loads(shared.read_bytes())["seen"], str(shared))
             seen = self.asked.recorded or self._survey(targets)
-            members = {"expected": self.expected, "partial": self.partial, "seen": snapshot.dump(seen)}
+            members = {"expected": self.expected, "partial": self.partial, "seen": "".join(snapshot.dump(seen))}
             write_atomically(shared, json.dumps(members).encode())
             return seen
 
@@ -334,7 +351,10 @@ class Run:
             nonce=self.nonce,
             last_good=self.state.last_good(),
         )
-        seen = survey.survey(request, self.asked.readings, self.asked.connect)
+        whole = len(targets) == len(self.asked.targets[0])
+        place = self.state.folder / DOCUMENTS
+        with Cache(place, now=time.time(), reads=not self.config.option.fresh, whole=whole) as cache:
+            seen = survey.survey(request, self.asked.readings, self.asked.connect, cache)
         self._refuse_changed_tools()
         return seen
 
@@ -443,7 +463,9 @@ class Run:
         self.recipes.save()
         try:
             if self.seen:
-                write_atomically(self.state.folder / SNAPSHOT, snapshot.dump(self.seen).encode())
+                write_atomically(
+                    self.state.folder / SNAPSHOT, (one.encode("utf-8", "replace") for one in snapshot.dump(self.seen))
+                )
             self.state.remember_good(fresh)
             write_atomically(self.report_path, seal({**document, SECTION: dump_section(self.section)}))
         except OSError as error:
@@ -506,7 +528,9 @@ class Run:
         here = self.config.invocation_params.dir
         return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
+        gc.freeze()  # pytest collects garbage next, twice
         self.asked.close()
         process.end_all()
         self.state.unlock()

@@ -4,6 +4,7 @@ pytest's outcomes are no evidence: a stale image, a crash of a worker and a bug 
 plan reads these records only, and only from a report that is whole. Without I/O.
 """
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -15,7 +16,7 @@ from imagewright import reasons
 from imagewright.catalogue import Excluded, Pair, Target, repositories_of
 from imagewright.documents import BadDocument, load_json
 from imagewright.errors import BadReport
-from imagewright.names import digest_of
+from imagewright.pieces import pieces
 from imagewright.snapshot import BaseSeen, HostSeen, Published, Snapshot, TargetSeen, dump_reading
 from imagewright.verdict import Finding, Reason, State, Verdict, judge
 
@@ -132,19 +133,21 @@ def dump(report: Report) -> dict[str, Any]:
 _SELF = "self"
 
 
-def seal(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a report file: pytest-json-report's document and our section, which gets a hash over all but the hash.
+def seal(document: Mapping[str, Any]) -> Iterator[bytes]:
+    """A report file, piece by piece: pytest-json-report's document and our section, which gets a hash over all else.
 
     Half of a surrogate pair, as in the name of a file that is not UTF-8, becomes a question mark.
     """
     section = {**document[SECTION], _SELF: _hash(document)}
-    return _encoded(json.dumps({**document, SECTION: section}, ensure_ascii=False))
+    return map(_encoded, pieces({**document, SECTION: section}))
 
 
 def _hash(document: Mapping[str, Any]) -> str:
     section = {name: value for name, value in document[SECTION].items() if name != _SELF}
-    rest = {**document, SECTION: section}
-    return digest_of(_encoded(json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)))
+    sha256 = hashlib.sha256()
+    for piece in pieces({**document, SECTION: section}, in_order=True):
+        sha256.update(_encoded(piece))
+    return f"sha256:{sha256.hexdigest()}"
 
 
 def _encoded(text: str) -> bytes:
@@ -466,12 +469,13 @@ def _refuse_unaccounted(report: Report, where: str) -> None:
             where=where,
         )
     seen = Counter(one.target for one in report.records)
+    expected = set(report.expected)
     wrong = sorted(
         [f"{name} has no verdict" for name in report.expected if not seen[name]]
         + [f"{name} has {count} verdicts" for name, count in seen.items() if count > 1]
-        + [f"{name} was not expected" for name in seen if name not in set(report.expected)]
+        + [f"{name} was not expected" for name in seen if name not in expected]
     )
-    if len(set(report.expected)) != len(report.expected):
+    if len(expected) != len(report.expected):
         wrong.append("a target is expected twice")
     if wrong:
         raise BadReport(_some(wrong), remedy=_AGAIN, where=where)

@@ -5,7 +5,7 @@ behind a `Published` was hashed, every `Missing` was said by a registry in its o
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from types import NoneType
@@ -23,6 +23,7 @@ from imagewright.names import (
     parse_reference,
     shown,
 )
+from imagewright.pieces import pieces
 from imagewright.reasons import CODES, Unknown
 
 SCHEMA = 1
@@ -279,9 +280,9 @@ def _first_difference(expected: tuple[str, ...], found: tuple[str, ...]) -> Diff
     return None
 
 
-def dump(snapshot: Snapshot) -> str:
-    """The snapshot as JSON; `load` reads it back equal."""
-    return json.dumps(
+def dump(snapshot: Snapshot) -> Iterator[str]:
+    """The snapshot as JSON, piece by piece; `load` reads it back equal."""
+    return pieces(
         {
             "schema": SCHEMA,
             "catalogue": snapshot.catalogue,
@@ -291,7 +292,7 @@ def dump(snapshot: Snapshot) -> str:
             "hosts": [_dump_host(one) for one in snapshot.hosts],
             "readings": [dump_reading(one) for one in snapshot.readings],
             "bases": [{"name": one.name, "seen": _dump_observation(one.observation)} for one in snapshot.bases],
-            "targets": [
+            "targets": (
                 {
                     "target": one.target,
                     "tool": one.tool,
@@ -303,9 +304,8 @@ def dump(snapshot: Snapshot) -> str:
                     "listed_before": one.listed_before,
                 }
                 for one in snapshot.targets
-            ],
-        },
-        separators=(",", ":"),
+            ),
+        }
     )
 
 

@@ -16,7 +16,7 @@ from imagewright.report import SECTION
 DEFAULT = ".imagewright"
 REPORT, RUN, SNAPSHOT, PLAN, LAST_GOOD = "report.json", "run.json", "snapshot.json", "plan.json", "last-good.json"
 DISPATCH, JOURNAL = "dispatch.json", "journal.jsonl"
-DIGESTS = "cache/file-digests"
+DIGESTS, DOCUMENTS = "cache/file-digests", "cache/documents"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self, TypeVar
 
+from imagewright.cache import Cache
 from imagewright.catalogue import Base, Catalogue, Pair, Target, Tool, refuse_collisions
 from imagewright.errors import Unanswered
-from imagewright.names import Digest, Reference, Repository, Tag, parse_tag
+from imagewright.names import Digest, Reference, Repository, Tag, digest_of, parse_tag
 from imagewright.reasons import Unknown
 from imagewright.registry.answers import DENIED, NAME_UNKNOWN, Absent, Document, NotModified, Trouble
 from imagewright.registry.client import Client
@@ -40,7 +41,6 @@ from imagewright.versions import Readings
 _WAIT_STEP = 2.0
 _Listed = tuple[Tag, ...] | Absent | Trouble
 _Seen = TypeVar("_Seen", Observation, PointerObservation)
-_A = TypeVar("_A")
 _AT_ONCE = 8
 
 
@@ -143,31 +143,32 @@ class _Wanted:
         return [*ours, *others.values()]
 
 
-def survey(request: Request, readings: Readings, connect: Callable[[], Client]) -> Snapshot:
+def survey(request: Request, readings: Readings, connect: Callable[[], Client], cache: Cache) -> Snapshot:
     """Looks at bases and targets and returns what was seen.
 
-    connect: makes a client; the second look has one of its own, so fresh connections. `BadCatalogue` where two targets
-    claim one tag once versions are known; then no target was asked for.
+    connect: makes a client; the second look has one of its own, so fresh connections. cache: what need not be asked for.
+    `BadCatalogue` where two targets claim one tag once versions are known; then no target was asked for.
     """
     tools = tools_of(request.targets)
     readings.start(tools)
     bases = {one.base.name: _base_reference(one.base, request.base_digests) for one in request.targets if one.base}
     with ExitStack() as clients:
-        used = [clients.enter_context(connect())]
-        look = _Look(used[0], request.connections)
+
+        def client() -> Client:
+            used.append(clients.enter_context(connect()))
+            return used[-1]
+
+        used: list[Client] = []
+        look = _Look(client(), request.connections, cache)
         if not readings.all_known():
             look.at(bases.values())
         known = readings.results(tools)
         versions = {one.tool: one.version for one in known}
         wanted = _wanted(request, known, bases)
-        _first_look(request, wanted, look)
-        listed: Mapping[Repository, _Listed] = {}
-        if doubtful := look.doubtful(wanted.must_be_sure(), wanted.latest):
-            time.sleep(max(request.settings.second_look(one.repository.host) for one in doubtful))
-            used.append(clients.enter_context(connect()))
-            look = look.through(used[-1])
-            listed = _second_look(wanted, look, doubtful)
-        canaries = _last_look(request, wanted, look)
+        look, listed, canaries = _looked(request, wanted, look, client)
+        if look.was_told_lies:
+            plain = _Look(client(), request.connections, None)
+            look, listed, canaries = _looked(request, wanted, plain, client)
         hosts = {seen.host: seen for client in used for seen in client.hosts()}
     trust = {one: _trust(one, request, listed.get(one)) for one in dict.fromkeys(_repositories(wanted))}
     return Snapshot(
@@ -186,6 +187,19 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client]) 
         canaries=canaries,
         hosts=tuple(hosts.values()),
     )
+
+
+def _looked(
+    request: Request, wanted: _Wanted, look: "_Look", client: Callable[[], Client]
+) -> "tuple[_Look, Mapping[Repository, _Listed], tuple[CanariesSeen, ...]]":
+    """Looks at everything, and twice at what seems to be absent. client: makes another one."""
+    _first_look(request, wanted, look)
+    listed: Mapping[Repository, _Listed] = {}
+    if doubtful := look.doubtful(wanted.must_be_sure(), wanted.latest):
+        time.sleep(max(request.settings.second_look(one.repository.host) for one in doubtful))
+        look = look.through(client())
+        listed = _second_look(wanted, look, doubtful)
+    return look, listed, _last_look(request, wanted, look)
 
 
 def _repositories(wanted: _Wanted) -> Iterator[Repository]:
@@ -250,7 +264,7 @@ def _impossible(repository: Repository, nonce: str) -> Reference:
 def look_at(client: Client, references: Iterable[Reference]) -> dict[Reference, Observation]:
     """What is published under some references, now, without a second look."""
     chosen = tuple(references)
-    look = _Look(client, _AT_ONCE)
+    look = _Look(client, _AT_ONCE, Cache())
     look.at(chosen)
     return {one: look.documents.observation(one) for one in chosen}
 
@@ -276,7 +290,7 @@ class _Crew:
         self._done: queue.SimpleQueue[tuple[_Told, Reference, object]] = queue.SimpleQueue()
         self._under_way = 0
 
-    def ask(self, ask: Callable[[Reference], _A], reference: Reference, then: Callable[[Reference, _A], None]) -> None:
+    def ask(self, ask: _Question, reference: Reference, then: _Told) -> None:
         """Has a thread ask, once one is free; `then` is told by `settle`."""
         self._under_way += 1
         self._work.put((ask, reference, then))
@@ -316,18 +330,23 @@ class _Crew:
 
 
 class _Look:
-    """Documents, `latest` tags and canaries seen so far; waves of requests through one client add to them."""
+    """Documents, `latest` tags and canaries seen so far; waves of requests through one client add to them.
 
-    def __init__(self, client: Client, connections: int) -> None:
+    cache: what need not be asked for. None: nothing is, and everything is asked for as it is, without `If-None-Match`.
+    """
+
+    def __init__(self, client: Client, connections: int, cache: Cache | None) -> None:
         self._client = client
         self._connections = connections
+        self._is_plain = cache is None
+        self._cache = cache or Cache()
         self.documents = Documents()
         self.pointers: dict[Reference, PointerObservation] = {}
         self._canaries: dict[Reference, Document | NotModified | Absent | Trouble] = {}
 
     def through(self, client: Client) -> "_Look":
         """The same documents, added to through another client."""
-        other = _Look(client, self._connections)
+        other = _Look(client, self._connections, None if self._is_plain else self._cache)
         other.documents, other.pointers, other._canaries = self.documents, self.pointers, self._canaries
         return other
 
@@ -341,30 +360,69 @@ class _Look:
 
         latest: reference → the tag that should name the same digest, asked for once the digest is known.
         """
+        roots = list(dict.fromkeys(references))
+        known = self._recall(roots)  # before there are threads: each look into the cache would let them go first
         with _Crew(self._connections) as crew:
             for canary in canaries:
-                crew.ask(self._client.manifest, canary, self._canaries.__setitem__)
-            self._follow_down(crew, list(dict.fromkeys(references)), latest or {})
+                unless = digest_of(b"what nobody has") if canary.digest and not self._is_plain else None
+                crew.ask(partial(self._client.manifest, unless=unless), canary, self._canaries.__setitem__)
+            self._follow_down(crew, roots, known, latest or {})
             crew.settle()
 
-    def _follow_down(self, crew: _Crew, roots: Sequence[Reference], latest: Mapping[Reference, Reference]) -> None:
+    def _recall(self, roots: Iterable[Reference]) -> dict[Reference, Document]:
+        """What tags named when they were last asked for. What these documents need is taken from the cache as well."""
+        known: dict[Reference, Document] = {}
+        for root in roots:
+            if root not in self.documents and (found := self._cache.recall(root)):
+                at = root.repository.at(found.digest)
+                self.documents.put_manifest(at, found)
+                while self._recall_below(at):
+                    pass
+                if not root.digest:
+                    known[root] = found
+        return known
+
+    def _recall_below(self, root: Reference) -> bool:
+        """Takes what is needed next from the cache; whether any of it was there."""
+        manifests, configs = self.documents.needed([root])
+        there = False
+        for one in manifests:
+            if found := self._cache.document(one, "manifests"):
+                self.documents.put_manifest(one, found)
+                there = True
+        for one in configs:
+            if found := self._cache.document(one, "blobs"):
+                self.documents.put_config(one, found)
+                there = True
+        return there
+
+    def _follow_down(
+        self,
+        crew: _Crew,
+        roots: Iterable[Reference],
+        known: Mapping[Reference, Document],
+        latest: Mapping[Reference, Reference],
+    ) -> None:
         """Asks for some references, and for what they turn out to need as soon as that is known."""
-        waiting: dict[Reference, list[Reference]] = {}
+        waiting: dict[Reference, dict[Reference, None]] = {}
 
         def want(root: Reference) -> None:
             manifests, configs = self.documents.needed([root])
-            for one in (*manifests, *configs):
-                if one in waiting:
-                    waiting[one].append(root)
-                    continue
-                waiting[one] = [root]
-                if one in manifests:
-                    crew.ask(self._fetch_manifest, one, keep_manifest)
-                else:
-                    crew.ask(self._fetch_config, one, keep_config)
+            for one in manifests:
+                ask(one, root, partial(self._fetch_manifest, known=known.get(one)), keep_manifest)
+            for one in configs:
+                ask(one, root, self._fetch_config, keep_config)
+
+        def ask(one: Reference, root: Reference, how: _Question, then: _Told) -> None:
+            if one not in waiting:
+                waiting[one] = {}
+                crew.ask(how, one, then)
+            waiting[one][root] = None
 
         def keep_manifest(reference: Reference, answer: Document | Absent | Trouble) -> None:
             self.documents.put_manifest(reference, answer)
+            if isinstance(answer, Document):
+                self._cache.keep(reference, "manifests", answer, is_new=answer is not known.get(reference))
             tag, digest = latest.get(reference), self.documents.digest(reference)
             if tag and digest:
                 crew.ask(partial(self._follow, digest=digest), tag, self.pointers.__setitem__)
@@ -372,6 +430,8 @@ class _Look:
 
         def keep_config(reference: Reference, answer: Document | Absent | Trouble) -> None:
             self.documents.put_config(reference, answer)
+            if isinstance(answer, Document):
+                self._cache.keep(reference, "blobs", answer)
             again(reference)
 
         def again(reference: Reference) -> None:
@@ -417,6 +477,11 @@ class _Look:
                 return one.repository.at(digest)
         return None
 
+    @property
+    def was_told_lies(self) -> bool:
+        """Whether a registry says of what it has that it is something else, unmodified: so it may say that of all."""
+        return any(isinstance(one, NotModified) for one in self._canaries.values())
+
     def canary_failed(self, reference: Reference, *, must_be_absent: bool) -> str | None:
         """Why a canary did not hold, None where it did or was not sent."""
         match self._canaries.get(reference):
@@ -429,7 +494,16 @@ class _Look:
             case _:
                 return None
 
-    def _fetch_manifest(self, reference: Reference) -> Document | Absent | Trouble:
+    def _fetch_manifest(self, reference: Reference, *, known: Document | None) -> Document | Absent | Trouble:
+        """What is under a reference; `known` itself, where a tag still names it."""
+        if known:
+            match self._client.manifest(reference, unless=known.digest):
+                case NotModified():
+                    return known
+                case Document() | Absent() as changed:
+                    return changed
+                case Trouble():  # perhaps because of the condition
+                    pass
         answer = self._client.manifest(reference)
         assert not isinstance(answer, NotModified), "no digest was sent along"
         return answer
@@ -439,7 +513,7 @@ class _Look:
         return self._client.config(reference.repository, reference.digest)
 
     def _follow(self, tag: Reference, *, digest: Digest) -> PointerObservation:
-        match self._client.manifest(tag, unless=digest):
+        match self._client.manifest(tag, unless=None if self._is_plain else digest):
             case NotModified() | Document() as same_or_other:
                 return Pointer(reference=tag, digest=same_or_other.digest)
             case Absent(code):

@@ -132,7 +132,7 @@ class World:
         """Edits a file; a report gets the hash that fits, as somebody gives it who knows how."""
         document = json.loads(file.read_bytes())
         edit(document)
-        file.write_bytes(seal(document) if file == self.report else json.dumps(document).encode())
+        file.write_bytes(b"".join(seal(document)) if file == self.report else json.dumps(document).encode())
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def report_foreign(world: World) -> None:
 
 def report_edited(world: World) -> None:
     text = world.report.read_text()
-    world.report.write_text(text.replace('"version": "1.0.0"', '"version": "1.0.1"'))
+    world.report.write_text(text.replace('"version":"1.0.0"', '"version":"1.0.1"'))
 
 
 def run_unknown(world: World) -> None:

@@ -691,11 +691,11 @@ def test_waiting_sees_what_appears_late(family: World) -> None:
 @pytest.mark.parametrize("workers", ["2", "4"])
 def test_workers_see_what_one_process_sees_and_ask_once(family: World, workers: str) -> None:
     family.base("fedora", layer({"etc/os": "newer"}))
-    alone = family.run()
+    alone = family.run("--fresh")
     asked = family.asked()
     (family.root / "read").unlink()
 
-    together = family.spawn("-n", workers)
+    together = family.spawn("--fresh", "-n", workers)
 
     assert together.code == 1
     assert _timeless(together) == _timeless(alone)

@@ -242,7 +242,7 @@ snapshots = st.builds(
 
 @given(snapshots)
 def test_a_snapshot_is_read_back_equal(snapshot):
-    assert load(dump(snapshot), "snapshot.json") == snapshot
+    assert load("".join(dump(snapshot)), "snapshot.json") == snapshot
 
 
 SMALL = Snapshot(
@@ -279,7 +279,7 @@ def refusal(text):
 
 
 def changed(*path, to):
-    document = json.loads(dump(SMALL))
+    document = json.loads("".join(dump(SMALL)))
     inner = document
     for one in path[:-1]:
         inner = inner[one]
@@ -315,13 +315,13 @@ def test_a_damaged_snapshot_is_refused_with_what_is_wrong(text, what):
 
 
 def test_an_image_cannot_stand_where_only_a_pointer_was_read():
-    document = json.loads(dump(SMALL))
+    document = json.loads("".join(dump(SMALL)))
     text = changed("targets", 0, "latest", to=document["bases"][0]["seen"])
     assert refusal(text) == f"snapshot.json: not a snapshot: an image where only a pointer was read{AGAIN}"
 
 
 def test_a_snapshot_cut_anywhere_is_no_snapshot():
-    text = dump(SMALL)
+    text = "".join(dump(SMALL))
     for length in range(len(text)):
         assert refusal(text[:length]).startswith("snapshot.json: not a snapshot: ")
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pytest
 
+from imagewright.cache import Cache
 from imagewright.catalogue import Catalogue, Tool
 from imagewright.embedded.server import Handler, Server
 from imagewright.embedded.store import Store
@@ -149,7 +150,7 @@ class Ask:
             {},
         )
         try:
-            return survey(request, readings, self.connect)
+            return survey(request, readings, self.connect, Cache())
         finally:
             readings.close()
 
@@ -308,7 +309,7 @@ def test_the_second_look_has_connections_of_its_own(whole: World) -> None:
         nonce="n",
     )
     readings = Readings([Reading(tool="codex", version="2.0")], VersionsSettings(), {})
-    survey(request, readings, connect)
+    survey(request, readings, connect, Cache())
     readings.close()
     assert len(clients) == 2
 

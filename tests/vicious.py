@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imagewright.cache import Cache
 from imagewright.catalogue import Catalogue, Target, Tool
 from imagewright.names import Digest, Repository
 from imagewright.registry.client import Client
@@ -101,7 +102,7 @@ class World:
             [Reading(tool=tool, version=version) for tool, version in self.versions.items()], VersionsSettings(), {}
         )
         try:
-            return survey(request, readings, lambda: Client(catalogue.settings, self.surroundings))
+            return survey(request, readings, lambda: Client(catalogue.settings, self.surroundings), Cache())
         finally:
             readings.close()
 

@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints, exits. A file per verb, imported when it is called."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,10 @@ VERBS = {
     "demo": "See the whole loop on an embedded registry.",
 }
 """Every verb and its one line of help; the module of each is loaded only when it is called."""
+
+
+_FEW_COLLECTIONS = 100_000
+"""New objects until Python looks for garbage: what a command reads it keeps, and reading a large report makes many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class _Terminated(BaseException):
 def run() -> NoReturn:
     """The program: runs `main`, tells errors in words, and exits with the code that they own."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(_FEW_COLLECTIONS)
     try:
         code = _run()
     except BrokenPipeError:  # who read our output has enough, as in `imagewright plan | head`

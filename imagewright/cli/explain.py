@@ -119,7 +119,7 @@ def _snapshot(file: Path) -> snapshot.Snapshot | None:
 
 def _as_json(content: bytes, record: Record, findings: Sequence[Finding], seen: snapshot.Snapshot | None) -> str:
     section = json.loads(content)[report.SECTION]
-    observed = json.loads(snapshot.dump(seen)) if seen else {"targets": [], "bases": []}
+    observed = json.loads("".join(snapshot.dump(seen))) if seen else {"targets": [], "bases": []}
     (members,) = _named(section["verdicts"], "target", record.target)
     looked = next(_named(observed["targets"], "target", record.target), None)
     return json.dumps(
