@@ -28,6 +28,19 @@ PRAGMA user_version = {_VERSION};
 """
 _PATIENCE = 2.0
 """Seconds to wait for another run that is writing."""
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""Errors after which the file may be as good as before. All others say that it is no file of ours, or no more."""
 _BUFFER = 2**25
 """Bytes that are kept in memory before they are written: while there are threads that fetch, each row lets them go first."""
 _Result = TypeVar("_Result")
@@ -124,7 +137,7 @@ class Cache:
         known = dict(file.execute("SELECT reference, digest FROM tags"))
         changed = [(tag, digest) for tag, digest in self._tags.items() if known.get(tag) != digest]
         file.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?)", changed)
-        old = "DELETE FROM documents WHERE fetched NOT BETWEEN ? AND ?"
+        old = "DELETE FROM documents WHERE fetched <= ? OR fetched > ?"
         file.execute(old, (self._now - AGE, self._now))
         if self._whole:
             gone = known.keys() - self._tags.keys()
@@ -140,10 +153,9 @@ class Cache:
         try:
             return use(self._file)
         except (sqlite3.Error, TypeError, ValueError) as error:
-            # Locked, full and read-only are OperationalErrors. All others say that this is no file of ours, or no more.
             self._file.close()
             self._file = None
-            if self._path and not isinstance(error, sqlite3.OperationalError):
+            if self._path and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
                 _forget(self._path)
             return otherwise
 

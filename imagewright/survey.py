@@ -166,7 +166,7 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client], 
         versions = {one.tool: one.version for one in known}
         wanted = _wanted(request, known, bases)
         look, listed, canaries = _looked(request, wanted, look, client)
-        if look.was_told_lies:
+        if look.conditions_fail:
             plain = _Look(client(), request.connections, None)
             look, listed, canaries = _looked(request, wanted, plain, client)
         hosts = {seen.host: seen for client in used for seen in client.hosts()}
@@ -478,9 +478,13 @@ class _Look:
         return None
 
     @property
-    def was_told_lies(self) -> bool:
-        """Whether a registry says of what it has that it is something else, unmodified: so it may say that of all."""
-        return any(isinstance(one, NotModified) for one in self._canaries.values())
+    def conditions_fail(self) -> bool:
+        """Whether a registry says of what it has that it is something else, unmodified, or cannot be asked so."""
+        asked = [answer for one, answer in self._canaries.items() if one.digest]
+        return not self._is_plain and any(
+            isinstance(one, NotModified) or (isinstance(one, Trouble) and one.reason is Unknown.UNEXPECTED_STATUS)
+            for one in asked
+        )
 
     def canary_failed(self, reference: Reference, *, must_be_absent: bool) -> str | None:
         """Why a canary did not hold, None where it did or was not sent."""

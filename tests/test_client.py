@@ -473,6 +473,35 @@ def test_ten_thousand_requests_take_the_time_that_the_pace_says() -> None:
     assert round(now, 2) == 95.0
 
 
+def waits(pace: Pace, count: int, now: float) -> list[float]:
+    return [round(pace.wait(now) + now - 1000, 3) for _ in range(count)]
+
+
+def test_a_host_that_says_too_much_is_asked_half_as_much_from_then_on() -> None:
+    pace = Pace(per_second=100)
+    waits(pace, 10, now=1000)
+    pace.slow_down(now=1000, pause=3)
+    pace.slow_down(now=1000.5, pause=3)  # what was under way
+    assert waits(pace, 3, now=1001) == [3, 3.02, 3.04]
+    assert waits(pace, 2, now=1010) == [10, 10.02], "no burst, however long it was left alone"
+    pace.slow_down(now=1011, pause=1)
+    assert waits(pace, 3, now=1011) == [12, 12.04, 12.08]
+
+
+def test_a_host_without_a_limit_gets_one_when_it_says_too_much() -> None:
+    pace = Pace(per_second=math.inf)
+    assert waits(pace, 100, now=1000) + waits(pace, 100, now=1002) == [0] * 100 + [2] * 100
+    pace.slow_down(now=1002, pause=1)
+    assert waits(pace, 3, now=1002) == [3, 3.02, 3.04], "200 in two seconds were too much, so 50 a second"
+
+
+def test_however_often_it_says_so_it_is_asked_once_a_second() -> None:
+    pace = Pace(per_second=100)
+    for at in range(20):
+        pace.slow_down(now=1000 + 2 * at, pause=0)
+    assert waits(pace, 2, now=1100) == [100, 101]
+
+
 def test_when_the_time_for_the_run_is_over_nothing_is_asked(
     serve: Callable[..., Host], connect: Callable[..., Client]
 ) -> None:

@@ -87,8 +87,8 @@ class World:
         """All targets of the project."""
         return self.catalogue.targets(self.bases)[0]
 
-    def seen(self) -> Snapshot:
-        """What one survey sees."""
+    def seen(self, cache: Cache | None = None) -> Snapshot:
+        """What one survey sees. cache: what it need not ask for; nothing, by default."""
         catalogue = self.catalogue
         request = Request(
             catalogue=catalogue,
@@ -102,17 +102,17 @@ class World:
             [Reading(tool=tool, version=version) for tool, version in self.versions.items()], VersionsSettings(), {}
         )
         try:
-            return survey(request, readings, lambda: Client(catalogue.settings, self.surroundings), Cache())
+            return survey(request, readings, lambda: Client(catalogue.settings, self.surroundings), cache or Cache())
         finally:
             readings.close()
 
-    def verdicts(self) -> dict[str, Verdict]:
+    def verdicts(self, cache: Cache | None = None) -> dict[str, Verdict]:
         """Target → its verdict, all looked at once."""
-        return judged(self.seen(), self.catalogue, self.targets)
+        return judged(self.seen(cache), self.catalogue, self.targets)
 
-    def told(self) -> dict[str, str]:
+    def told(self, cache: Cache | None = None) -> dict[str, str]:
         """Target → its verdict in words: `fresh`, `stale: image-missing`, `unknown: tls`."""
-        return {target: told(verdict) for target, verdict in self.verdicts().items()}
+        return {target: told(verdict) for target, verdict in self.verdicts(cache).items()}
 
 
 def told(verdict: Verdict) -> str:

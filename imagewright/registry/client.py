@@ -133,7 +133,7 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         self._noted = threading.Lock()
         self._questions = 0
         self._troubles: list[Trouble] = []
-        self._pace = None if is_loopback(host) else Pace(self._settings.per_second)
+        self._pace = Pace(math.inf if is_loopback(host) else self._settings.per_second)
         self._until = until
 
     def do_request(  # noqa: PLR0917 - as oras calls it
@@ -157,10 +157,12 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
         if _origin(url) != (self.prefix, self._host):
             raise Interrupted(Trouble(Unknown.REDIRECT, f"{shown(url)} is not on {self._host}"))
         asking = _Asking(method=method, url=url, headers=dict(headers or {}), data=data, json=json)
-        self._await_turn()
+        self._await_turn(self._until)
         arrival = Arrival(limit, min(time.monotonic() + (seconds or self._limits.total), self._until), into)
         attempt = 0
         while True:
+            if attempt:
+                self._await_turn(arrival.deadline)
             if self._breaker.is_open:
                 raise Interrupted(Trouble(Unknown.HOST_DOWN, f"{self._host} failed too often"))
             if time.monotonic() > self._until:
@@ -176,6 +178,8 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
             assert trouble is not None
             pause = trouble.retry_after or min(0.5 * 2**attempt, 10) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             attempt += 1
+            if response is not None and response.status_code == 429:
+                self._pace.slow_down(time.monotonic(), min(pause, _RETRY_AFTER_AT_MOST))
             if (
                 method not in _SAFE
                 or attempt > RETRIES.get(trouble.reason, 0)
@@ -188,10 +192,10 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
                 raise Interrupted(trouble)
             self._breaker.pause(pause)
 
-    def _await_turn(self) -> None:
+    def _await_turn(self, until: float) -> None:
         """Waits until the host may be asked again, as far as there is time."""
-        if self._pace and (pause := self._pace.wait(time.monotonic())):
-            time.sleep(max(min(pause, self._until - time.monotonic()), 0))
+        if pause := self._pace.wait(time.monotonic()):
+            time.sleep(max(min(pause, until - time.monotonic()), 0))
 
     def _authorized(self, asking: _Asking, arrival: Arrival) -> requests.Response:
         """One request, with the authorization that its repository needs."""
@@ -307,18 +311,40 @@ _RUN_IS_OVER = Trouble(Unknown.TIMEOUT, "the time for the whole run is over")
 
 
 class Pace:
-    """When a host may be asked: so many times a second, after a burst. Pure but for what it remembers."""
+    """When a host may be asked: so many times a second, after a burst, and slower once it has said that this is too much.
+    Pure but for what it remembers. per_second: `inf` until then. Times are in seconds, on the monotonic clock.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1 / per_second
+        self._ahead = _BURST * self._interval
         self._due = float("-inf")
+        self._asked = 0
+        self._since = self._calm = float("-inf")
         self._lock = threading.Lock()
 
     def wait(self, now: float) -> float:
-        """Seconds to wait before the next request, which this call takes. now: on the monotonic clock."""
+        """Seconds to wait before the next request, which this call takes."""
         with self._lock:
+            if self._asked == 0:
+                self._since = now
+            self._asked += 1
             self._due = max(self._due, now) + self._interval
-            return max(self._due - _BURST * self._interval - now, 0)
+            return max(self._due - self._ahead - now, 0)
+
+    def slow_down(self, now: float, pause: float) -> None:
+        """After a 429: nothing before the pause is over, then half as much as before, at least one a second.
+
+        What was under way meanwhile says no more than the first.
+        """
+        with self._lock:
+            if now < self._calm:
+                return
+            rate = self._asked / max(now - self._since, 1) if self._interval == 0 else 1 / self._interval
+            self._interval = 1 / max(rate / 2, 1)
+            self._ahead = self._interval
+            self._due = now + pause
+            self._calm = now + pause + 1
 
 
 class _Breaker:

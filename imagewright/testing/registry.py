@@ -84,7 +84,13 @@ class Registry:
         def honest() -> Answer:
             return self._door.answer(request, asked.repository) or _in_memory(handler(request))
 
-        occasion = Occasion(asked=asked, honest=honest, wait=lambda seconds: _wait(ended, seconds))
+        def plain() -> Answer:
+            headers = {name: value for name, value in request.headers.items() if name != "if-none-match"}
+            return self._door.answer(request, asked.repository) or _in_memory(
+                handler(replace(request, headers=headers))
+            )
+
+        occasion = Occasion(asked=asked, honest=honest, plain=plain, wait=lambda seconds: _wait(ended, seconds))
         answer = vice.does(occasion) if vice else honest()
         if not answer.bare:
             with self._lock:
@@ -111,6 +117,7 @@ class Registry:
             reference=reference if what in ("manifests", "blobs", "referrers") else "",
             platform=self._platform(repository, reference) if kind in ("child", "config") else "",
             authorization=request.headers.get("authorization", ""),
+            unless=request.headers.get("if-none-match", ""),
         )
 
     def _platform(self, repository: str, digest: str) -> str:

@@ -6,6 +6,8 @@ registry the first that applies answers; where none does, the registry is honest
 
 import gzip
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -25,7 +27,8 @@ class Asked:
     """A request. number: among all that the registry has heard, from 1. target: path and query as sent.
 
     repository, reference: empty where it names none; reference is a tag or a digest. platform: `os/architecture` of the
-    image that a `child` or `config` belongs to, empty for anything else. authorization: the header, empty without one.
+    image that a `child` or `config` belongs to, empty for anything else. authorization, unless: the headers Authorization
+    and If-None-Match, empty without one.
     vice: the one that answered, empty where the registry was honest. status: of the answer, None where there is none.
     """
 
@@ -37,18 +40,21 @@ class Asked:
     reference: str = ""
     platform: str = ""
     authorization: str = ""
+    unless: str = ""
     vice: str = ""
     status: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
-    """What a vice may use. honest: the right answer, with its body in memory. wait: returns after some seconds, None for
-    never, and raises `ConnectionError` as soon as the registry ends.
+    """What a vice may use. honest: the right answer, with its body in memory. plain: the same without `If-None-Match`.
+
+    wait: returns after some seconds, None for never, and raises `ConnectionError` as soon as the registry ends.
     """
 
     asked: Asked
     honest: Callable[[], Answer]
+    plain: Callable[[], Answer]
     wait: Callable[[float | None], None]
 
 
@@ -144,6 +150,23 @@ def forgets_children() -> Vice:
     return _says("forgets_children", _error(404, "MANIFEST_UNKNOWN")).on("child")
 
 
+def says_that_nothing_changed() -> Vice:
+    """Says of whatever is asked for with `If-None-Match` that it is not modified."""
+    return _says("says_that_nothing_changed", Answer(status=304)).where(lambda asked: bool(asked.unless))
+
+
+def ignores_conditions() -> Vice:
+    """Does not know `If-None-Match`."""
+    return Vice(name="ignores_conditions", does=lambda occasion: occasion.plain())
+
+
+def stumbles_over_conditions(status: int = 400) -> Vice:
+    """Has an error wherever `If-None-Match` is sent."""
+    return _says(f"stumbles_over_conditions({status})", _error(status, "UNSUPPORTED")).where(
+        lambda asked: bool(asked.unless)
+    )
+
+
 def refuses(status: int = 403, code: str = "DENIED") -> Vice:
     """Refuses, without a challenge."""
     return _says(f"refuses({status})", _error(status, code))
@@ -181,6 +204,23 @@ def serves_other_bytes() -> Vice:
 def serves(body: bytes, content_type: str = "application/json", status: int = 200) -> Vice:
     """Serves this body, without a digest, whatever is asked for."""
     return _says("serves", Answer(status=status, headers={"Content-Type": content_type}, body=body))
+
+
+def allows(count: int, seconds: float) -> Vice:
+    """Lets so many requests through in so many seconds, and says to all others that they may come back in a second."""
+    let: list[float] = []
+    lock = threading.Lock()
+
+    def is_too_much(_: Asked) -> bool:
+        with lock:
+            now = time.monotonic()
+            let[:] = [one for one in let if one > now - seconds]
+            if len(let) >= count:
+                return True
+            let.append(now)
+            return False
+
+    return replace(is_overloaded(429, "1"), name=f"allows({count})").where(is_too_much)
 
 
 def serves_a_login_page() -> Vice:
