@@ -69,7 +69,8 @@ def fixtures(session: pytest.Session, given: Mapping[str, object]) -> Mapping[An
         return None
     found: dict[Any, Fixtures] = {}
     for item in session.items:
-        if type(item) is not pytest.Function or item.cls is not None or set(item.callspec.params) != {PARAMETER}:
+        parameters = item.callspec.params if hasattr(item, "callspec") else ()
+        if type(item) is not pytest.Function or item.cls is not None or set(parameters) != {PARAMETER}:
             return None
         if not all(one.name in _MARKERS for one in item.iter_markers()):
             return None
@@ -122,7 +123,7 @@ def run(
             assert isinstance(item, pytest.Function)
             try:
                 ran = _ran(item, made[id(item._fixtureinfo)], given)  # noqa: SLF001
-            except (Exception, OutcomeException):  # noqa: BLE001 - a broken check: pytest shows what broke
+            except (Exception, OutcomeException, SystemExit):  # noqa: BLE001 - a broken check: pytest shows what broke
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
             else:
                 tell(ran)

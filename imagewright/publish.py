@@ -480,7 +480,6 @@ def verify(
         return {}
     wait = 0 if all(is_loopback(one.work.target.repository.host) for one in pushed) else _VISIBLE_WITHIN
     chosen = [
-        "--fresh",
         f"--wait={wait}",
         *(f"--target={one.work.target.key}" for one in pushed),
         *sorted({option for one in pushed for option in _frozen(one.work)}),

@@ -13,8 +13,9 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -130,7 +131,8 @@ class _OurReport(JSONReport):  # type: ignore[misc]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """As the parent's. Of a stage that passed and left nothing to show it is written here what the parent writes."""
-        if not report.passed or report.sections or report.when not in ("setup", "call", "teardown"):
+        is_plain = report.passed and not report.sections and report.when in ("setup", "call", "teardown")
+        if not is_plain or any(name != PROPERTY for name, _ in report.user_properties):
             super().pytest_runtest_logreport(report)
             return
         test = self._json_tests.get(report.nodeid)
@@ -337,8 +339,16 @@ class Run:
                 return snapshot.load(json.loads(shared.read_bytes())["seen"], str(shared))
             seen = self.asked.recorded or self._survey(targets)
             members = {"expected": self.expected, "partial": self.partial, "seen": "".join(snapshot.dump(seen))}
-            write_atomically(shared, json.dumps(members).encode())
+            self._write(shared, lambda: [json.dumps(members).encode()])
             return seen
+
+    def _write(self, path: Path, content: Callable[[], Iterable[bytes]]) -> None:
+        """Writes one of this run's files. Where the disk is full, what is only a saving makes room."""
+        try:
+            write_atomically(path, content())
+        except OSError:
+            (self.state.folder / DOCUMENTS).unlink(missing_ok=True)
+            write_atomically(path, content())
 
     def _survey(self, targets: tuple[Target, ...]) -> Snapshot:
         request = survey.Request(
@@ -463,11 +473,9 @@ class Run:
         self.recipes.save()
         try:
             if self.seen:
-                write_atomically(
-                    self.state.folder / SNAPSHOT, (one.encode("utf-8", "replace") for one in snapshot.dump(self.seen))
-                )
+                self._write(self.state.folder / SNAPSHOT, partial(_encoded, self.seen))
             self.state.remember_good(fresh)
-            write_atomically(self.report_path, seal({**document, SECTION: dump_section(self.section)}))
+            self._write(self.report_path, partial(seal, {**document, SECTION: dump_section(self.section)}))
         except OSError as error:
             self.unwritten = f"the report could not be written to {self.report_path}: {error.strerror}"
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
@@ -564,6 +572,10 @@ def _findings(report: pytest.TestReport | pytest.CollectReport) -> list[Finding]
     if isinstance(report, pytest.CollectReport):  # a check that could not be imported
         return []
     return [Finding.from_json(value) for name, value in report.user_properties if name == PROPERTY]  # type: ignore[arg-type]
+
+
+def _encoded(seen: Snapshot) -> Iterator[bytes]:
+    return (one.encode("utf-8", "replace") for one in snapshot.dump(seen))
 
 
 def _now() -> str:

@@ -31,10 +31,12 @@ def promises(root: Path) -> dict[str, str]:
 def run(root: Path, arguments: Sequence[str], environ: Mapping[str, str], folder: Path) -> tuple[Report, bytes]:
     """Runs the checks of the project in `root`, which leave their files in `folder`; the report, parsed and as bytes.
 
-    `BadReport` where they did not leave a whole one.
+    They ask for everything anew: who runs them from a program wants to know what is there now. `BadReport` where they did not
+    leave a whole one.
     """
     file = folder / "report.json"
-    argv = [sys.executable, "-m", "pytest", f"{FOLDER}/", "-q", "-p", "no:cacheprovider", f"--json-report-file={file}"]
+    argv = [sys.executable, "-m", "pytest", f"{FOLDER}/", "-q", "-p", "no:cacheprovider"]
+    argv += ["--fresh", f"--json-report-file={file}"]
     env = {name: value for name, value in environ.items() if name != "PYTEST_ADDOPTS"}
     ended = process.run([*argv, *arguments], timeout=_SECONDS, env=env, cwd=root)
     try:

@@ -70,7 +70,7 @@ def _asked_now(place: Place, catalogue: Catalogue, target: str) -> _Known:
         _refuse_excluded(tool, target.removeprefix(f"{tool.name}-"), target)
     with TemporaryDirectory(prefix="imagewright-explain-") as scratch:
         folder = Path(scratch)
-        found, content = suite.run(place.root, ["--fresh", *chosen], place.environ, folder)
+        found, content = suite.run(place.root, chosen, place.environ, folder)
         return found, content, _snapshot(folder / SNAPSHOT)
 
 
