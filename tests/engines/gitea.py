@@ -104,11 +104,25 @@ class Gitea:
         found = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs?limit=50")["workflow_runs"]
         return [one for one in found if one["path"].startswith(workflow)]
 
+    def run(self, repository: str, run: int) -> dict[str, Any]:
+        """A run, by its number."""
+        found: dict[str, Any] = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs/{run}")
+        return found
+
+    def jobs(self, repository: str, run: int) -> list[dict[str, Any]]:
+        """The jobs of a run."""
+        found: list[dict[str, Any]] = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs/{run}/jobs")["jobs"]
+        return found
+
+    def dispatch(self, repository: str, workflow: str, inputs: Mapping[str, str]) -> int:
+        """Asks for a run of a workflow on `main`; its number."""
+        path = f"/repos/{OWNER}/{repository}/actions/workflows/{workflow}/dispatches?return_run_details=true"
+        return int(self.ask("POST", path, {"ref": "main", "inputs": inputs})["workflow_run_id"])
+
     def log(self, repository: str, run: int) -> str:
         """What the jobs of a run wrote."""
-        jobs = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs/{run}/jobs")["jobs"]
         texts = []
-        for job in jobs:
+        for job in self.jobs(repository, run):
             request = urllib.request.Request(
                 f"{self.api}/repos/{OWNER}/{repository}/actions/jobs/{job['id']}/logs",
                 headers={"Authorization": f"token {self.token}"},
