@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -66,6 +67,10 @@ DISABLE_REGISTRATION = true
 [log]
 MODE = file
 ROOT_PATH = {root}/log
+logger.access.MODE = access
+[log.access]
+MODE = file
+FILE_NAME = access.log
 [cron.start_schedule_tasks]
 ENABLED = true
 SCHEDULE = @every 5s
@@ -143,6 +148,13 @@ class Gitea:
             assert error.code == 409, error
         where = f"{self.address.replace('://', f'://{OWNER}:{self.token}@')}/{OWNER}/{repository}.git"
         subprocess.run(["git", "push", "-q", where, *references], cwd=folder, check=True, capture_output=True)
+
+    def heard(self, agent: str) -> list[str]:
+        """The requests of a user agent so far, as `GET /path`, oldest first."""
+        log, mark = self.root / "log" / "access.log", f"mark={time.monotonic_ns()}"
+        self.ask("GET", f"/version?{mark}")
+        self.waits(lambda: mark in log.read_text(), 20, "the forge's log")
+        return re.findall(rf'"([A-Z]+ \S+) HTTP/[^"]*".* "{agent}"$', log.read_text(), re.MULTILINE)
 
     def waits(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
         """Returns when something holds."""

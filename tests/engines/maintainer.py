@@ -63,14 +63,21 @@ class Maintainer:
             (self.project / "tools" / tool / "install.sh").write_text("#!/bin/sh\n")
         self.add_workflows()
 
-    def add_workflows(self) -> None:
-        """The workflows and their steps, as committed, but for what sets up a job, which is there already."""
+    def add_workflows(self, cron: str = "") -> None:
+        """The workflows and their steps, as committed, but for what sets up a job, which is there already.
+
+        cron: when the clock starts plan.yml; never by default, as one more run at some minutes of the hour surprises.
+        """
         workflows, scripts = self.project / ".github" / "workflows", self.project / "scripts"
         workflows.mkdir(parents=True, exist_ok=True)
         scripts.mkdir(exist_ok=True)
         for file in (_ROOT / ".github" / "workflows").glob("*.yml"):
             if file.stem != "ci":
                 (workflows / file.name).write_text(re.sub(r"(actions/checkout)@\S+ # .*", r"\1@v7", file.read_text()))
+        ticks = f'  schedule:\n    - cron: "{cron}"\n' if cron else ""
+        plan, count = re.subn(r"  schedule:\n    - cron: .*\n", ticks, (workflows / "plan.yml").read_text())
+        assert count == 1
+        (workflows / "plan.yml").write_text(plan)
         steps = (_ROOT / "scripts" / "workflow").read_text()
         set_up = ". scripts/environment && sync_environment --no-dev"
         assert set_up in steps
