@@ -80,7 +80,7 @@ def _measure(title: str, maintainer: Maintainer, log: Path, number: int) -> None
 
 
 def _jobs(log: str) -> dict[str, float]:
-    """How many seconds each job had a runner, by the times of its first line and its last; some learn there that they are skipped."""
+    """How many seconds each job had a runner, by its first line and its last; Gitea skips jobs there, too."""
     parts = re.split(r"^--- (.+): .*$", log, flags=re.MULTILINE)
     moments = {
         name: re.findall(r"^(\d{4}-\S+Z) ", text, re.MULTILINE)

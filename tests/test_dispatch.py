@@ -1,14 +1,11 @@
 """`imagewright dispatch` against a stateful stand-in of GitHub: each build asked for once, noted before, and told."""
 
-import io
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from imagewright import cli
 from imagewright import plan as plans
 from imagewright.errors import Failed
 from imagewright.forge.runs import Outcome
@@ -28,25 +24,15 @@ from imagewright.testing.github import Fault, GitHub, Heard, Said
 from imagewright.testing.projects import make_project
 from imagewright.testing.proxy import DelayingProxy
 from imagewright.verdict import Reason
+from tests import console
+from tests.console import PROGRAM, Ran
 
-PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 TOOLS = ("codex", "gemini", "goose")
 BASE = f"sha256:{'b' * 64}"
 
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @dataclass
@@ -86,17 +72,7 @@ class World:
         (self.state / "plan.json").write_bytes(plans.dump(made))
 
     def call(self, *arguments: str) -> Ran:
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.chdir(self.project)
-            patch.setattr("sys.argv", ["imagewright", "dispatch", *arguments])
-            for name in os.environ:
-                patch.delenv(name)
-            for name, value in self.environ.items():
-                patch.setenv(name, value)
-            code = cli._run()
-        assert "Traceback" not in out.getvalue() + err.getvalue()
-        return Ran(code, out.getvalue(), err.getvalue())
+        return console.call(self.project, "dispatch", *arguments, environ=self.environ)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,8 +19,8 @@ from imagewright.errors import Exit
 from imagewright.names import make_repository, parse_platform
 from imagewright.settings import BasesSettings, Settings, Surroundings, VersionsSettings
 from imagewright.testing.projects import make_project
+from tests.console import PROGRAM
 
-PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()", "doctor"]
 SETTINGS = Settings(
     repository=make_repository("r.example", "a/b"),
     bases=BasesSettings(repository=make_repository("r.example", "c/d")),
@@ -339,7 +338,13 @@ def program(folder: Path, name: str, script: str) -> None:
 def run(project: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     settings = {"PATH": str(project.parent / "bin"), "HOME": str(project.parent), **environ}
     ended = subprocess.run(
-        [*PROGRAM, *arguments], cwd=project, env=settings, capture_output=True, text=True, timeout=60, check=False
+        [*PROGRAM, "doctor", *arguments],
+        cwd=project,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "Traceback" not in ended.stderr, ended.stderr
     return ended

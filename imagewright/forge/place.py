@@ -20,6 +20,11 @@ class Place:
     kind: ForgeKind
     token: str = field(repr=False)
 
+    @property
+    def host(self) -> str:
+        """`host[:port]` of the API."""
+        return urlsplit(self.api).netloc
+
 
 def place_of(settings: ForgeSettings, environ: Mapping[str, str]) -> Place:
     """The forge that Actions says it is, or else the settings'. `Failed` where there is no repository, or no token.
