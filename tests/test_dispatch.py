@@ -390,6 +390,30 @@ def test_a_list_that_cannot_be_read_meanwhile_loses_nothing_of_what_was_asked_fo
     assert [one["conclusion"] for one in world.told["asked"]] == ["success"]
 
 
+def test_a_run_that_was_there_before_is_not_taken_for_the_one_that_was_asked_for(world: World) -> None:
+    github = world.github
+    github.tells_runs = False
+    an_hour_ago = now() - timedelta(hours=1)
+    github.add(f"build codex-b0 1.0 [{build().key}]", status="completed", conclusion="failure", created=an_hour_ago)
+    listed, looks = github._listed, iter(range(99))
+
+    def read(query: Any) -> Said:
+        runs, look = github.runs, next(looks)
+        if look == 1:  # the list is behind: the new run is not in it yet
+            github.runs = runs[:1]
+        elif look > 1:
+            github.ends(2, "success")
+        said = listed(query)
+        github.runs = runs
+        return said
+
+    github._listed = read  # type: ignore[method-assign]
+    world.plans(build())
+    ran = world.call("--watch")
+    assert ran.code == 0, ran.out
+    assert [(one["run"], one["conclusion"]) for one in world.told["asked"]] == [(2, "success")]
+
+
 def test_watching_ends_at_its_limit_and_lists_the_rest(world: World) -> None:
     world.plans(*many(5))
     ran = world.call("--watch", "--watch-limit", "2")
