@@ -353,6 +353,14 @@ def _ends_each(github: GitHub, conclusions: Sequence[str]) -> None:
     github._listed = read  # type: ignore[method-assign]
 
 
+def test_a_file_with_authorities_that_is_not_there_is_named(world: World) -> None:
+    world.plans(build())
+    world.environ |= {"IMAGEWRIGHT_FORGE__API": "https://127.0.0.1:9", "REQUESTS_CA_BUNDLE": "/not/there"}
+    ran = world.call()
+    assert (ran.code, ran.err.count("/not/there")) == (1, 1)
+    assert Journal(world.state / "journal.jsonl").entries() == ()
+
+
 def test_watching_follows_all_to_their_end_and_asks_for_more_as_others_end(world: World) -> None:
     _ends_each(world.github, ["success"] * 7)
     world.plans(*many(7))
