@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from imagewright.admit import MEMORY, Admission, Deferred, Limits, admit
@@ -15,11 +15,25 @@ from imagewright.plan import Build, Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A build that was asked for. run: what is known of it by now, None where it is not in the forge's list yet."""
+    """A build that was asked for. run: what is known of it by now, None where it is not in the forge's list yet.
+
+    before: the runs that were in the list when it was asked for: none of them is its.
+    """
 
     build: Build
     outcome: Outcome
     run: Run | None = None
+    before: frozenset[int] = frozenset()
+
+    @property
+    def number(self) -> int | None:
+        """The number of its run, None while nobody has told."""
+        return self.outcome.run or (self.run.id if self.run else None)
+
+    @property
+    def url(self) -> str:
+        """The page of its run, empty while nobody has told."""
+        return self.outcome.url or (self.run.url if self.run else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +93,16 @@ def _admitted(builds: Sequence[Build], plan: Plan, desk: Desk, runs: Iterable[Ru
 
 
 def _ask(builds: Sequence[Build], plan: Plan, desk: Desk, runs: Iterable[Run]) -> Dispatched:
+    runs = tuple(runs)
     admission = _admitted(builds, plan, desk, runs)
+    before = frozenset(one.id for one in runs)
     asked: list[Asked] = []
     for build in admission.asks:
         entry = Entry(key=build.key, target=build.target, plan=desk.digest, at=desk.clock(), outcome="asking")
         desk.journal.asking(entry)
         outcome = desk.forge.ask(desk.workflow, desk.ref, inputs_of(build, force=plan.force))
         desk.journal.became(entry, outcome)
-        asked.append(Asked(build=build, outcome=outcome))
+        asked.append(Asked(build=build, outcome=outcome, before=before))
         if outcome.outcome != "accepted":
             break
     return Dispatched(asked=tuple(asked), deferred=admission.deferred, stopped=admission.asks[len(asked) :])
@@ -120,5 +136,8 @@ def watch(plan: Plan, desk: Desk, *, seconds: float, pause: float) -> Dispatched
 
 def _seen(one: Asked, runs: Iterable[Run]) -> Asked:
     """With what the forge's list says of its run now: by its number, or where that was not told by the key."""
-    found = (run for run in runs if (run.id == one.outcome.run if one.outcome.run else run.key == one.build.key))
-    return Asked(build=one.build, outcome=one.outcome, run=next(found, one.run))
+    if one.outcome.run:
+        found = (run for run in runs if run.id == one.outcome.run)
+    else:
+        found = (run for run in runs if run.key == one.build.key and run.id not in one.before)
+    return replace(one, run=next(found, one.run))

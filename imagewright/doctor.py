@@ -7,12 +7,16 @@ from urllib.parse import urlsplit
 
 from imagewright.cage import MEMORY, PROCESSES
 from imagewright.errors import Exit
+from imagewright.forge.answers import Unreadable
+from imagewright.forge.place import Address
 from imagewright.names import Platform, is_loopback
 from imagewright.settings import Settings, Surroundings
 
+CHECKS, DISPATCH = "pytest checks/", "imagewright dispatch"
+
 
 class State(Enum):
-    """What a finding means for `pytest checks/`: nothing against it, good to know, or it cannot run here."""
+    """What a finding means: nothing against it, good to know, or what needs it cannot run here."""
 
     OK = "ok"
     NOTE = "note"
@@ -25,13 +29,17 @@ _COLOURS = {State.OK: "green", State.NOTE: "", State.PROBLEM: "red"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at. found: in a line. details: more lines. remedy: empty where nothing has to be done."""
+    """One thing that was looked at. found: in a line. details: more lines. remedy: empty where nothing has to be done.
+
+    needed_by: what cannot run where it is a problem, CHECKS or DISPATCH.
+    """
 
     subject: str
     state: State
     found: str
     details: tuple[str, ...] = ()
     remedy: str = ""
+    needed_by: str = CHECKS
 
     def as_json(self) -> dict[str, object]:
         """As it stands in the output of `doctor --json`."""
@@ -74,14 +82,18 @@ class Chosen:
 
 def ready(findings: Iterable[Finding]) -> bool:
     """Whether `pytest checks/` can run here."""
-    return all(one.state is not State.PROBLEM for one in findings)
+    return not _problems(findings, CHECKS)
+
+
+def _problems(findings: Iterable[Finding], needed_by: str) -> int:
+    return sum(one.state is State.PROBLEM and one.needed_by == needed_by for one in findings)
 
 
 def exit_code(findings: Sequence[Finding], *, catalogue_is_bad: bool) -> Exit:
     """The exit code of a doctor who found that."""
     if catalogue_is_bad:
         return Exit.BAD_CATALOGUE
-    return Exit.DONE if ready(findings) else Exit.FAILED
+    return Exit.FAILED if any(one.state is State.PROBLEM for one in findings) else Exit.DONE
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
@@ -96,10 +108,10 @@ def lines(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
         if one.remedy:
             yield f"{indent}→ {one.remedy}", _COLOURS[one.state]
     if ready(findings):
-        yield "pytest checks/ can run here", "green"
-    else:
-        count = sum(one.state is State.PROBLEM for one in findings)
-        yield f"pytest checks/ cannot run here: {count} {'problem' if count == 1 else 'problems'}", "red"
+        yield f"{CHECKS} can run here", "green"
+    for what in (CHECKS, DISPATCH):
+        if count := _problems(findings, what):
+            yield f"{what} cannot run here: {count} {'problem' if count == 1 else 'problems'}", "red"
 
 
 def catalogue(settings: Settings, tools: int, images: int, source: str) -> Finding:
@@ -271,6 +283,29 @@ def registry(host: str, answer: Greeting | str, credential: str) -> Finding:
 
 _SKEW = 60.0
 """Seconds by which two clocks may differ unnoticed: tokens live for minutes."""
+
+
+def forge(address: Address, variable: str, workflow: str, trouble: Unreadable | None) -> Finding:
+    """Where builds are asked for. variable: with the token, empty for none. trouble: why its runs cannot be read, if so."""
+    subject = "forge"
+    if not address.repository:
+        found = f"none is named: outside of Actions {DISPATCH} asks nobody for builds"
+        return Finding(subject=subject, state=State.NOTE, found=found)
+    place = f"{address.repository} at {address.api} ({address.kind})"
+    if not variable:
+        details, remedy = ("no token: nothing was asked",), f"For {DISPATCH}: set {' or '.join(address.variables)}."
+        return Finding(subject=subject, state=State.NOTE, found=place, details=details, remedy=remedy)
+    token = f"token: {variable}"
+    if trouble:
+        return Finding(
+            subject=subject,
+            state=State.PROBLEM,
+            found=place,
+            details=(token, trouble.reason),
+            remedy=trouble.remedy,
+            needed_by=DISPATCH,
+        )
+    return Finding(subject=subject, state=State.OK, found=place, details=(token, f"the runs of {workflow} can be read"))
 
 
 def limits(settings: Settings, hosts: Iterable[str]) -> Finding:

@@ -568,9 +568,12 @@ def _refuse_leaving_links(folder: Path, root: Path, problems: Problems) -> None:
 
 
 def _hash(settings: Settings, root: Path, images: Iterable[Image]) -> str:
-    """Over all settings and every file: two equal hashes mean that the same targets are expected, by the same rules."""
+    """Over the settings and every file: two equal hashes mean that the same targets are expected, by the same rules.
+
+    Where builds are asked for is no part of that: a plan may be carried out with a forge that is named then.
+    """
     sha256 = hashlib.sha256()
-    for one in fields_of(settings):
+    for one in (one for one in fields_of(settings) if one.name != "forge"):
         sha256.update(f"{one.name}={getattr(settings, one.name)!r}\0".encode())
     for image in images:  # a version may come from the project
         sha256.update(f"{image.name}={image.version}\0".encode())

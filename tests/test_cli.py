@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 import json
 import os
 import pty
@@ -17,7 +16,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
@@ -27,7 +26,6 @@ from typing import Any
 import click
 import pytest
 
-from imagewright import cli
 from imagewright import plan as plans
 from imagewright.cli import VERBS, main
 from imagewright.embedded.server import Handler, Seen, Server
@@ -39,22 +37,12 @@ from imagewright.report import seal
 from imagewright.testing import images
 from imagewright.testing.images import Picture, StoreSink, layer
 from imagewright.testing.projects import make_project, make_tool, set_version
+from tests import console
+from tests.console import PROGRAM, Ran
 from tests.engine_stand_in import DIGEST as IMAGE_DIGEST
 from tests.engine_stand_in import REFERENCE, StandIn, gone, processes, stand_in
 
-PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 TOOLS = {"codex": "1.0.0", "gemini": "2.1"}
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @dataclass
@@ -118,12 +106,7 @@ class World:
 
     def call(self, *arguments: str) -> Ran:
         """The same in this process, for tables: without an interpreter's start."""
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.chdir(self.project)
-            patch.setattr("sys.argv", ["imagewright", *arguments])
-            code = cli._run()
-        return Ran(code, out.getvalue(), err.getvalue())
+        return console.call(self.project, *arguments)
 
     def checks(self, *arguments: str, **environ: str) -> Ran:
         return self.run("pytest", "checks/", "-q", "-p", "no:cacheprovider", *arguments, **environ)

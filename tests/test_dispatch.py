@@ -1,14 +1,11 @@
 """`imagewright dispatch` against a stateful stand-in of GitHub: each build asked for once, noted before, and told."""
 
-import io
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from imagewright import cli
 from imagewright import plan as plans
 from imagewright.errors import Failed
 from imagewright.forge.runs import Outcome
@@ -28,25 +24,15 @@ from imagewright.testing.github import Fault, GitHub, Heard, Said
 from imagewright.testing.projects import make_project
 from imagewright.testing.proxy import DelayingProxy
 from imagewright.verdict import Reason
+from tests import console
+from tests.console import PROGRAM, Ran
 
-PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 TOOLS = ("codex", "gemini", "goose")
 BASE = f"sha256:{'b' * 64}"
 
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @dataclass
@@ -86,17 +72,7 @@ class World:
         (self.state / "plan.json").write_bytes(plans.dump(made))
 
     def call(self, *arguments: str) -> Ran:
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.chdir(self.project)
-            patch.setattr("sys.argv", ["imagewright", "dispatch", *arguments])
-            for name in os.environ:
-                patch.delenv(name)
-            for name, value in self.environ.items():
-                patch.setenv(name, value)
-            code = cli._run()
-        assert "Traceback" not in out.getvalue() + err.getvalue()
-        return Ran(code, out.getvalue(), err.getvalue())
+        return console.call(self.project, "dispatch", *arguments, environ=self.environ)
 
 
 @pytest.fixture
@@ -377,6 +353,14 @@ def _ends_each(github: GitHub, conclusions: Sequence[str]) -> None:
     github._listed = read  # type: ignore[method-assign]
 
 
+def test_a_file_with_authorities_that_is_not_there_is_named(world: World) -> None:
+    world.plans(build())
+    world.environ |= {"IMAGEWRIGHT_FORGE__API": "https://127.0.0.1:9", "REQUESTS_CA_BUNDLE": "/not/there"}
+    ran = world.call()
+    assert (ran.code, ran.err.count("/not/there")) == (1, 1)
+    assert Journal(world.state / "journal.jsonl").entries() == ()
+
+
 def test_watching_follows_all_to_their_end_and_asks_for_more_as_others_end(world: World) -> None:
     _ends_each(world.github, ["success"] * 7)
     world.plans(*many(7))
@@ -412,6 +396,30 @@ def test_a_list_that_cannot_be_read_meanwhile_loses_nothing_of_what_was_asked_fo
     ran = world.call("--watch")
     assert (ran.code, "cannot be read" in ran.err) == (0, True)
     assert [one["conclusion"] for one in world.told["asked"]] == ["success"]
+
+
+def test_a_run_that_was_there_before_is_not_taken_for_the_one_that_was_asked_for(world: World) -> None:
+    github = world.github
+    github.tells_runs = False
+    an_hour_ago = now() - timedelta(hours=1)
+    github.add(f"build codex-b0 1.0 [{build().key}]", status="completed", conclusion="failure", created=an_hour_ago)
+    listed, looks = github._listed, iter(range(99))
+
+    def read(query: Any) -> Said:
+        runs, look = github.runs, next(looks)
+        if look == 1:  # the list is behind: the new run is not in it yet
+            github.runs = runs[:1]
+        elif look > 1:
+            github.ends(2, "success")
+        said = listed(query)
+        github.runs = runs
+        return said
+
+    github._listed = read  # type: ignore[method-assign]
+    world.plans(build())
+    ran = world.call("--watch")
+    assert ran.code == 0, ran.out
+    assert [(one["run"], one["conclusion"]) for one in world.told["asked"]] == [(2, "success")]
 
 
 def test_watching_ends_at_its_limit_and_lists_the_rest(world: World) -> None:

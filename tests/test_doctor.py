@@ -5,9 +5,8 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +16,23 @@ from imagewright import doctor
 from imagewright.doctor import Asked, Chosen, Finding, Greeting, State
 from imagewright.embedded.server import Seen, Server
 from imagewright.errors import Exit
+from imagewright.forge.answers import Unreadable
+from imagewright.forge.place import Address
 from imagewright.names import make_repository, parse_platform
 from imagewright.settings import BasesSettings, Settings, Surroundings, VersionsSettings
+from imagewright.testing.github import Fault, GitHub, Said
 from imagewright.testing.projects import make_project
+from tests.console import PROGRAM
 
-PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()", "doctor"]
 SETTINGS = Settings(
     repository=make_repository("r.example", "a/b"),
     bases=BasesSettings(repository=make_repository("r.example", "c/d")),
+)
+FORGE = Address(
+    api="https://f.example/api",
+    repository="own/images",
+    kind="gitea",
+    variables=("IMAGEWRIGHT_FORGE_TOKEN", "GH_TOKEN"),
 )
 GONE = Asked()
 
@@ -156,6 +164,22 @@ FOUND: dict[str, tuple[Finding, tuple[str, ...]]] = {
             "r.example: 32 connections, 100 requests a second",
             "127.0.0.1:5000: 32 connections, as many requests a second as they carry",
         ),
+    ),
+    "no forge": (
+        doctor.forge(replace(FORGE, repository=""), "", "build.yml", None),
+        ("note", "none is named: outside of Actions imagewright dispatch asks nobody for builds"),
+    ),
+    "a forge": (
+        doctor.forge(FORGE, "GH_TOKEN", "build.yml", None),
+        ("ok", "own/images at https://f.example/api (gitea)", "token: GH_TOKEN", "the runs of build.yml can be read"),
+    ),
+    "a forge without a token": (
+        doctor.forge(FORGE, "", "build.yml", None),
+        ("note", "own/images at https://f.example/api (gitea)", "no token: nothing was asked"),
+    ),
+    "a forge that does not answer": (
+        doctor.forge(FORGE, "GH_TOKEN", "build.yml", Unreadable("it is silent", remedy="Wait.")),
+        ("problem", "own/images at https://f.example/api (gitea)", "token: GH_TOKEN", "it is silent"),
     ),
     "another server": (
         doctor.registry("r.example", Greeting(302, ahead=900), ""),
@@ -293,6 +317,7 @@ def test_a_platform_is_this_machines_own_or_emulated_or_cannot_be_built(case: st
 
 
 OK, NOTE, PROBLEM = (Finding(subject=one.value, state=one, found="x") for one in State)
+NO_FORGE = replace(PROBLEM, needed_by=doctor.DISPATCH)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +325,7 @@ OK, NOTE, PROBLEM = (Finding(subject=one.value, state=one, found="x") for one in
     [
         ([OK, NOTE], False, Exit.DONE),
         ([OK, PROBLEM], False, Exit.FAILED),
+        ([OK, NO_FORGE], False, Exit.FAILED),
         ([OK, PROBLEM], True, Exit.BAD_CATALOGUE),
     ],
 )
@@ -327,6 +353,18 @@ def test_each_finding_is_a_line_with_its_glyph_and_what_to_do() -> None:
     assert list(doctor.lines([]))[-1] == ("pytest checks/ can run here", "green")
 
 
+def test_without_a_forge_the_checks_can_run_all_the_same() -> None:
+    assert doctor.ready([NO_FORGE])
+    assert list(doctor.lines([NO_FORGE]))[-2:] == [
+        ("pytest checks/ can run here", "green"),
+        ("imagewright dispatch cannot run here: 1 problem", "red"),
+    ]
+    assert list(doctor.lines([PROBLEM, PROBLEM, NO_FORGE]))[-2:] == [
+        ("pytest checks/ cannot run here: 2 problems", "red"),
+        ("imagewright dispatch cannot run here: 1 problem", "red"),
+    ]
+
+
 # What the command finds
 
 
@@ -339,7 +377,13 @@ def program(folder: Path, name: str, script: str) -> None:
 def run(project: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     settings = {"PATH": str(project.parent / "bin"), "HOME": str(project.parent), **environ}
     ended = subprocess.run(
-        [*PROGRAM, *arguments], cwd=project, env=settings, capture_output=True, text=True, timeout=60, check=False
+        [*PROGRAM, "doctor", *arguments],
+        cwd=project,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "Traceback" not in ended.stderr, ended.stderr
     return ended
@@ -429,3 +473,84 @@ def test_with_everything_dead_it_ends_within_half_a_minute(tmp_path: Path) -> No
     assert "does not answer: silent for 5 s\n" in ran.stdout
     assert f"- podman           {bin_folder}/podman does not answer: no answer within 5 s\n" in ran.stdout
     assert "- builder          the builders did not say in time which of them `auto` takes\n" in ran.stdout
+
+
+def _forge_of(project: Path, code: int, **environ: str) -> dict[str, object]:
+    """What it finds out about the forge."""
+    ran = run(project, "--json", **environ)
+    assert ran.returncode == code, ran.stdout
+    assert TOKEN not in ran.stdout + ran.stderr
+    (found,) = (one for one in json.loads(ran.stdout)["findings"] if one["subject"] == "forge")
+    return dict(found)
+
+
+TOKEN = "never-shown"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    program(tmp_path / "bin", "git", "echo git 2")
+    (tmp_path / "bin" / "bash").symlink_to(shutil.which("bash") or "/bin/bash")
+    with Server(tmp_path / "registry") as server:
+        yield server.address
+
+
+def test_the_forge_of_the_settings_is_asked_once_for_its_runs(tmp_path: Path, registry: str) -> None:
+    with GitHub(token=TOKEN) as github:
+        settings = f'[forge]\napi = "{github.api}"\nrepository = "own/images"\n'
+        project = make_project(tmp_path / "project", registry=registry, tools={"codex": "1"}, settings=settings)
+        place = f"own/images at {github.api} (github)"
+        assert _forge_of(project, 0, IMAGEWRIGHT_FORGE_TOKEN=TOKEN) == {
+            "subject": "forge",
+            "state": "ok",
+            "found": place,
+            "details": ["token: IMAGEWRIGHT_FORGE_TOKEN", "the runs of build.yml can be read"],
+            "remedy": "",
+        }
+        assert [(one.method, one.path) for one in github.log] == [
+            ("GET", "/repos/own/images/actions/workflows/build.yml/runs")
+        ]
+
+        # A token for github.com is for no other forge; without one nobody is asked.
+        assert _forge_of(project, 0, GH_TOKEN=TOKEN) == {
+            "subject": "forge",
+            "state": "note",
+            "found": place,
+            "details": ["no token: nothing was asked"],
+            "remedy": "For imagewright dispatch: set IMAGEWRIGHT_FORGE_TOKEN.",
+        }
+        assert len(github.log) == 1
+
+        github.fails(Fault(method="GET", said=Said(status=404, body={"message": "Not Found"})))
+        assert _forge_of(project, 1, IMAGEWRIGHT_FORGE_TOKEN=TOKEN) == {
+            "subject": "forge",
+            "state": "problem",
+            "found": place,
+            "details": [
+                "token: IMAGEWRIGHT_FORGE_TOKEN",
+                "the runs of own/images cannot be read: the forge answered 404: 'Not Found'",
+            ],
+            "remedy": "The token may not see the repository's Actions, or there is no such repository.",
+        }
+
+
+def test_inside_actions_the_forge_is_the_one_that_runs_the_job(tmp_path: Path, registry: str) -> None:
+    with GitHub(token=TOKEN) as github:
+        project = make_project(tmp_path / "project", registry=registry, tools={"codex": "1"})
+        inside = {"GITHUB_ACTIONS": "true", "GITHUB_API_URL": github.api, "GITHUB_REPOSITORY": "own/images"}
+        found = _forge_of(project, 0, GITHUB_TOKEN=TOKEN, **inside)
+        assert found["details"] == ["token: GITHUB_TOKEN", "the runs of build.yml can be read"]
+        assert _forge_of(project, 0, GITHUB_TOKEN=TOKEN)["state"] == "note"
+        assert len(github.log) == 1
+
+
+def test_a_forge_that_is_not_there_is_a_problem_of_dispatch_alone(tmp_path: Path, registry: str) -> None:
+    settings = '[forge]\napi = "http://127.0.0.1:9"\nrepository = "own/images"\n'
+    project = make_project(tmp_path / "project", registry=registry, tools={"codex": "1"}, settings=settings)
+    ran = run(project, IMAGEWRIGHT_FORGE_TOKEN=TOKEN)
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines()[-2:] == [
+        "pytest checks/ can run here",
+        "imagewright dispatch cannot run here: 1 problem",
+    ]
+    assert "the runs of own/images cannot be read: connection refused\n" in ran.stdout

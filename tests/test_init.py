@@ -1,13 +1,11 @@
 """Becoming a project: `imagewright init` and `imagewright new tool`, by what they leave in a folder and what they say."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,24 +23,13 @@ from imagewright.skeletons import parse_source
 from imagewright.testing import images
 from imagewright.testing.images import HttpSink, Picture, layer
 from imagewright.versions import on_host
+from tests.console import PROGRAM, Ran
 
 ROOT = Path(__file__).parents[1]
 ORIGINAL = Path(__file__).parent / "original"
-PROGRAM = [sys.executable, "-c", "from imagewright.cli import run; run()"]
 CHECKS = [f"checks/{file.name}" for file in sorted((ROOT / "checks").glob("*.py"))]
 WORKFLOWS = [f".github/workflows/{one}.yml" for one in ("plan", "build", "build-tool", "build-all")]
 FAMILY = ("claude", "cline", "codex", "copilot", "crush", "gemini", "goose", "opencode", "qwen")
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 def run(folder: Path, *arguments: str, program: list[str] = PROGRAM) -> Ran:

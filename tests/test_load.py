@@ -502,3 +502,7 @@ def test_the_hash_of_the_catalogue_does_not_change_with(hashed, change):
 def test_the_environment_is_part_of_the_hash(hashed):
     assert load_catalogue(hashed, {"IMAGEWRIGHT_BUILDER": "buildkit"}).hash != load(hashed).hash
     assert load_catalogue(hashed, {"IMAGEWRIGHT_BUILDER": "copy"}).hash == load(hashed).hash
+
+
+def test_where_builds_are_asked_for_is_not(hashed):
+    assert load_catalogue(hashed, {"IMAGEWRIGHT_FORGE__REPOSITORY": "own/images"}).hash == load(hashed).hash

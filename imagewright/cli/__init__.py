@@ -116,7 +116,8 @@ def _run() -> int:
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that may not be written
-        click.echo(f"imagewright: {error.filename or 'a file'}: {error.strerror}", err=True)
+        said = f"{error.filename or 'a file'}: {error.strerror}" if error.strerror else str(error)
+        click.echo(f"imagewright: {said}", err=True)
         return Exit.FAILED
 
 

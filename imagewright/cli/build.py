@@ -11,9 +11,9 @@ import click
 from imagewright.catalogue import Target
 from imagewright.cli import Place
 from imagewright.cli.carry_out import Wish, carry_out, remove_halves
+from imagewright.cli.clock import trusted_for
 from imagewright.cli.jobs import Job, Jobs, Later, named, paired, planned, single
 from imagewright.cli.local import load as give_to_engine
-from imagewright.cli.plan import HOUR
 from imagewright.cli.progress import say
 from imagewright.errors import Exit, Failed, Usage
 from imagewright.load import load_catalogue
@@ -39,14 +39,7 @@ from imagewright.versions import Readings
 @click.option("--push", is_flag=True, help="Publish what was built, verify it, move `latest`.")
 @click.option("--load", is_flag=True, help="Give what was built to docker or podman here, with the tag `dev`.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
-@click.option(
-    "--max-age",
-    default=HOUR,
-    type=click.IntRange(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long a plan is trusted.",
-)
+@trusted_for("a plan")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.pass_obj

@@ -11,9 +11,8 @@ import click
 
 from imagewright.admit import Deferred, Limits
 from imagewright.cli import Place
-from imagewright.cli.clock import now, stamp
+from imagewright.cli.clock import HOUR, now, stamp, trusted_for
 from imagewright.cli.jobs import jobs_of, read_plan
-from imagewright.cli.plan import HOUR
 from imagewright.dispatch import Asked, Desk, Dispatched, preview, watch
 from imagewright.dispatch import dispatch as ask
 from imagewright.errors import Exit
@@ -43,14 +42,7 @@ _PAUSE, _PAUSE_ON_LOOPBACK = 20, 1
     show_default=True,
     help="How long --watch waits.",
 )
-@click.option(
-    "--max-age",
-    default=HOUR,
-    type=click.IntRange(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long a plan is trusted.",
-)
+@trusted_for("a plan")
 @click.option("-n", "--dry-run", is_flag=True, help="Read the runs, print the requests, make none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
@@ -83,7 +75,7 @@ def dispatch(
             if dry_run:
                 made = preview(plan, desk)
             elif watching:
-                pause = _PAUSE_ON_LOOPBACK if is_loopback(there.api.partition("//")[2].partition("/")[0]) else _PAUSE
+                pause = _PAUSE_ON_LOOPBACK if is_loopback(there.host) else _PAUSE
                 made = watch(plan, desk, seconds=watch_limit, pause=pause)
             else:
                 made = ask(plan, desk)
@@ -143,8 +135,8 @@ def _asked_members(one: Asked) -> dict[str, Any]:
         "target": one.build.target,
         "version": one.build.version,
         "outcome": one.outcome.outcome,
-        "run": one.outcome.run or (one.run.id if one.run else None),
-        "url": one.outcome.url or (one.run.url if one.run else ""),
+        "run": one.number,
+        "url": one.url,
         "detail": one.outcome.detail,
         "conclusion": one.run.conclusion if one.run else "",
     }
@@ -171,8 +163,7 @@ def _lines(
             yield f"POST {path} {json.dumps({'ref': settings.plan.ref, 'inputs': inputs}, ensure_ascii=False)}"
         elif one.outcome.outcome == "accepted":
             ended = f"  {one.run.conclusion or one.run.status}" if watched and one.run else ""
-            url = one.outcome.url or (one.run.url if one.run else "")
-            yield f"  asked for  {one.build.target}  {one.build.version}{ended}  {url}".rstrip()
+            yield f"  asked for  {one.build.target}  {one.build.version}{ended}  {one.url}".rstrip()
         else:
             yield f"  {one.outcome.outcome}   {one.build.target}  {one.build.version}: {one.outcome.detail}"
             yield f"    {one.outcome.remedy}"

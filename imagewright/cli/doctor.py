@@ -28,6 +28,9 @@ from imagewright.cli.engines import engines
 from imagewright.doctor import Asked, Finding, State
 from imagewright.edits import CONFTEST, loads_the_plugin
 from imagewright.errors import BadCatalogue, BuildFailed
+from imagewright.forge.answers import Unreadable
+from imagewright.forge.client import Forge
+from imagewright.forge.place import address_of, place_of
 from imagewright.load import OWN_FILE, PROJECT_FILE, load_catalogue
 from imagewright.names import Digest, is_loopback, shown
 from imagewright.registry.auth import DOCKER_HUB, Credentials
@@ -42,6 +45,7 @@ _SECONDS = 5.0
 _ALL_SECONDS = 10.0
 """For all questions together, which are asked at once."""
 _LIMITS = Limits(connect=4, read=5, total=8)
+_NO_FORGE = "See whether the forge is there, and whether a proxy stands between."
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _QUESTIONS = {
     "git": ("git", "--version"),
@@ -87,8 +91,9 @@ def _findings(place: Place, catalogue: Catalogue | None, problem: str) -> list[F
     pool = ThreadPoolExecutor(32, thread_name_prefix="doctor")
     programs = {name: pool.submit(_ask, argv, place.environ) for name, argv in questions.items()}
     registries = {host: pool.submit(_registry, host, place, settings) for host in _hosts(settings) if settings}
+    runs = [pool.submit(_runs, place, settings)] if settings else []
     choices = [pool.submit(_choose, catalogue, place)] if catalogue else []
-    begun: list[Future[Any]] = [*programs.values(), *registries.values(), *choices]
+    begun: list[Future[Any]] = [*programs.values(), *registries.values(), *runs, *choices]
     wait(begun, timeout=_ALL_SECONDS)
     pool.shutdown(wait=False, cancel_futures=True)
     asked = {name: _result(one, Asked(place=questions[name][0], said=_late())) for name, one in programs.items()}
@@ -101,6 +106,7 @@ def _findings(place: Place, catalogue: Catalogue | None, problem: str) -> list[F
         for host, answer in answers.items():
             found.append(judge.registry(host, answer, _credential(catalogue.settings, host, credentials)))
         found.append(judge.limits(catalogue.settings, answers))
+        found.append(_forge(place, catalogue.settings, _result(runs[0], Unreadable(_late(), remedy=_NO_FORGE))))
     around = surroundings(place.environ)
     found += [
         judge.surroundings(around, bundle_is_there=Path(around.ca_bundle).exists()),
@@ -165,6 +171,26 @@ def _registry(host: str, place: Place, settings: Settings) -> judge.Greeting | s
             return trouble_of(error, _LIMITS).detail
         except OSError as error:  # the file with trusted authorities
             return str(error)
+
+
+def _runs(place: Place, settings: Settings) -> Unreadable | None:
+    """Why the runs of the workflow that builds cannot be read. None where they can, and where nobody can be asked."""
+    address = address_of(settings.forge, place.environ)
+    if not (address.repository and address.variable(place.environ)):
+        return None
+    with Forge(place_of(settings.forge, place.environ), _LIMITS, surroundings(place.environ)) as forge:
+        try:
+            forge.newest(settings.plan.workflow)
+        except Unreadable as error:
+            return error
+        except OSError as error:  # the file with trusted authorities
+            return Unreadable(str(error), remedy=_NO_FORGE)
+    return None
+
+
+def _forge(place: Place, settings: Settings, trouble: Unreadable | None) -> Finding:
+    address = address_of(settings.forge, place.environ)
+    return judge.forge(address, address.variable(place.environ), settings.plan.workflow, trouble)
 
 
 def _ahead(date: str) -> float | None:

@@ -7,7 +7,7 @@ import click
 
 from imagewright import report
 from imagewright.cli import Place
-from imagewright.cli.clock import now, refuse_old, stamp
+from imagewright.cli.clock import now, refuse_old, stamp, trusted_for
 from imagewright.errors import BadCatalogue, BadReport, Exit
 from imagewright.files import is_device, write_atomically
 from imagewright.load import load_catalogue
@@ -15,21 +15,12 @@ from imagewright.plan import Policy, decide, dump
 from imagewright.render import plan_lines
 from imagewright.state import DEFAULT, PLAN, REPORT, StateFolder
 
-HOUR = 3600
-
 
 @click.command()
 @click.argument("report_file", metavar="[REPORT]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help=f"The plan; {DEFAULT}/{PLAN}.")
 @click.option("--force", is_flag=True, help="Plan fresh targets too; unknown ones never.")
-@click.option(
-    "--max-age",
-    default=HOUR,
-    type=click.IntRange(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long a report is trusted.",
-)
+@trusted_for("a report")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the plan, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj

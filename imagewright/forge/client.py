@@ -84,19 +84,23 @@ class Forge:
             remedy="Ask for fewer builds an hour: `plan.per-hour`.",
         )
 
-    def _page(self, workflow: str, number: int) -> Page:
+    def newest(self, workflow: str) -> tuple[Run, ...]:
+        """The newest runs of a workflow, from one page that is asked for once. `Unreadable`."""
+        return self._page(workflow, 1, tries=1).runs
+
+    def _page(self, workflow: str, number: int, tries: int = _TRIES) -> Page:
         path = self._dialect.runs.format(workflow=quote(workflow, safe=""), page=number)
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, tries + 1):
             try:
                 answer = self._answer("GET", path, None)
             except Interrupted as error:
-                if attempt == _TRIES:
+                if attempt == tries:
                     raise Unreadable(
                         f"the runs of {self.place.repository} cannot be read: {error.trouble.detail}",
                         remedy=f"Is {self.place.api} reachable from here?",
                     ) from None
             else:
-                if answer.status not in UNAVAILABLE or is_limited(answer) or attempt == _TRIES:
+                if answer.status not in UNAVAILABLE or is_limited(answer) or attempt == tries:
                     return page(answer, self.place.repository, workflow)
             time.sleep(0.5 * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         raise AssertionError("the last try returns or raises")

@@ -21,7 +21,7 @@ STOP_SECONDS = 20
 
 REGISTRY_CONFIG = """\
 version: 0.1
-log: {{level: info, accesslog: {{disabled: true}}}}
+log: {{level: info, accesslog: {{disabled: {quiet}}}}}
 storage:
   filesystem: {{rootdirectory: {root}}}
   delete: {{enabled: true}}
@@ -57,11 +57,15 @@ class NotReady(Exception):
 
 
 @contextmanager
-def docker_registry(engine_bin: Path) -> Iterator[str]:
-    """`host:port` of an empty Debian docker-registry that allows deleting by digest."""
+def docker_registry(engine_bin: Path, access_log: Path | None = None) -> Iterator[str]:
+    """`host:port` of an empty Debian docker-registry that allows deleting by digest.
+
+    access_log: gets a line for each request, among others.
+    """
     with scratch_folder("registry") as root:
-        config, log = root / "config.yml", root / "log"
-        config.write_text(REGISTRY_CONFIG.format(root=root / "storage"))
+        config, log = root / "config.yml", access_log or root / "log"
+        quiet = "false" if access_log else "true"
+        config.write_text(REGISTRY_CONFIG.format(root=root / "storage", quiet=quiet))
         with _running([str(engine_bin / "docker-registry"), "serve", str(config)], log) as process:
             address = _wait(process, log, lambda: _listening_address(log))
             _wait(process, log, lambda: _answers(f"http://{address}/v2/"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -66,6 +67,10 @@ DISABLE_REGISTRATION = true
 [log]
 MODE = file
 ROOT_PATH = {root}/log
+logger.access.MODE = access
+[log.access]
+MODE = file
+FILE_NAME = access.log
 [cron.start_schedule_tasks]
 ENABLED = true
 SCHEDULE = @every 5s
@@ -104,11 +109,25 @@ class Gitea:
         found = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs?limit=50")["workflow_runs"]
         return [one for one in found if one["path"].startswith(workflow)]
 
+    def run(self, repository: str, run: int) -> dict[str, Any]:
+        """A run, by its number."""
+        found: dict[str, Any] = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs/{run}")
+        return found
+
+    def jobs(self, repository: str, run: int) -> list[dict[str, Any]]:
+        """The jobs of a run."""
+        found: list[dict[str, Any]] = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs/{run}/jobs")["jobs"]
+        return found
+
+    def dispatch(self, repository: str, workflow: str, inputs: Mapping[str, str]) -> int:
+        """Asks for a run of a workflow on `main`; its number."""
+        path = f"/repos/{OWNER}/{repository}/actions/workflows/{workflow}/dispatches?return_run_details=true"
+        return int(self.ask("POST", path, {"ref": "main", "inputs": inputs})["workflow_run_id"])
+
     def log(self, repository: str, run: int) -> str:
         """What the jobs of a run wrote."""
-        jobs = self.ask("GET", f"/repos/{OWNER}/{repository}/actions/runs/{run}/jobs")["jobs"]
         texts = []
-        for job in jobs:
+        for job in self.jobs(repository, run):
             request = urllib.request.Request(
                 f"{self.api}/repos/{OWNER}/{repository}/actions/jobs/{job['id']}/logs",
                 headers={"Authorization": f"token {self.token}"},
@@ -129,6 +148,13 @@ class Gitea:
             assert error.code == 409, error
         where = f"{self.address.replace('://', f'://{OWNER}:{self.token}@')}/{OWNER}/{repository}.git"
         subprocess.run(["git", "push", "-q", where, *references], cwd=folder, check=True, capture_output=True)
+
+    def heard(self, agent: str) -> list[str]:
+        """The requests of a user agent so far, as `GET /path`, oldest first."""
+        log, mark = self.root / "log" / "access.log", f"mark={time.monotonic_ns()}"
+        self.ask("GET", f"/version?{mark}")
+        self.waits(lambda: mark in log.read_text(), 20, "the forge's log")
+        return re.findall(rf'"([A-Z]+ \S+) HTTP/[^"]*".* "{agent}"$', log.read_text(), re.MULTILINE)
 
     def waits(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
         """Returns when something holds."""

@@ -1,158 +1,26 @@
-"""The loop on a real forge: Gitea starts the workflows, its runner builds with BuildKit and publishes to a real registry.
+"""The loop on a real forge: Gitea starts the workflows, its runner builds with BuildKit and publishes to a real registry."""
 
-Of GitHub there are stand-ins for one action and for the set-up of a job; all else is as committed.
-"""
-
-import json
-import os
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from imagewright.testing.projects import make_project
-from tests.engines import bases, daemons, gitea, independent
-from tests.engines.bases import PLATFORMS, layer
-from tests.engines.gitea import OWNER, Gitea, Runner
+from tests.engines import daemons
+from tests.engines.maintainer import DOCKERFILE, NAME, SETTLE, Maintainer, at_work
 
-ROOT = Path(__file__).parents[2]
-NAME = "images"
-SETTLE = 2
-"""Seconds, in the settings of this project."""
-DOCKERFILE = """\
-ARG BASE_IMAGE
-FROM ${BASE_IMAGE}
-ARG TOOL_VERSION
-RUN echo "${TOOL_VERSION}" > /etc/tool
-"""
-
-
-@dataclass
-class Maintainer:
-    """Somebody with a project on the forge, and a registry."""
-
-    forge: Gitea
-    runner: Runner
-    project: Path
-    registry: str
-    engine_folder: Path
-
-    def rebuild(self, base: str, month: str) -> None:
-        """The base is published anew."""
-        layers = {
-            one: {**bases.busybox_layers(self.engine_folder, one), "month": layer({"etc/month": month.encode()})}
-            for one in PLATFORMS
-        }
-        bases.push_base(self.engine_folder, self.registry, "own/bases", f"{base}-latest", layers)
-
-    def write(self, tools: Mapping[str, str], dockerfile: str = DOCKERFILE) -> None:
-        make_project(
-            self.project,
-            registry=self.registry,
-            tools=tools,
-            bases=["small", "tiny"],
-            settings=f'builder = "buildkit"\n[limits]\nsettle = {SETTLE}\n',
-        )
-        (self.project / "tools" / "Dockerfile").write_text(dockerfile)
-        for tool in tools:
-            (self.project / "tools" / tool / "install.sh").write_text("#!/bin/sh\n")
-        workflows, scripts = self.project / ".github" / "workflows", self.project / "scripts"
-        workflows.mkdir(parents=True, exist_ok=True)
-        scripts.mkdir(exist_ok=True)
-        for file in (ROOT / ".github" / "workflows").glob("*.yml"):
-            if file.stem != "ci":
-                (workflows / file.name).write_text(re.sub(r"(actions/checkout)@\S+ # .*", r"\1@v7", file.read_text()))
-        steps = (ROOT / "scripts" / "workflow").read_text()
-        set_up = ". scripts/environment && sync_environment --no-dev"
-        assert set_up in steps
-        (scripts / "workflow").write_text(steps.replace(set_up, ":"))
-        (scripts / "workflow").chmod(0o755)
-
-    def commit(self, message: str) -> None:
-        """Commits everything, and pushes it."""
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-        self.forge.push(NAME, self.project, "main")
-
-    def tag(self, name: str) -> None:
-        """Pushes a tag, which starts a plan."""
-        self.git("tag", name)
-        self.forge.push(NAME, self.project, name)
-
-    def git(self, *arguments: str) -> None:
-        who = ["-c", "user.name=own", "-c", "user.email=own@example.test"]
-        subprocess.run(["git", *who, *arguments], cwd=self.project, check=True, capture_output=True)
-
-    def ended(self, workflow: str, count: int, seconds: float = 240) -> list[dict[str, Any]]:
-        """So many runs of a workflow, all at their end, newest first."""
-        self.forge.waits(lambda: len(self.forge.runs(NAME, workflow)) >= count, seconds, f"{count} runs of {workflow}")
-        self.forge.waits(
-            lambda: all(one["status"] == "completed" for one in self.forge.runs(NAME, workflow)),
-            seconds,
-            f"the end of {workflow}",
-        )
-        found = self.forge.runs(NAME, workflow)
-        assert len(found) == count, [one["display_title"] for one in found]
-        return found
-
-    def told(self, run: Mapping[str, Any]) -> str:
-        return self.forge.log(NAME, run["id"])
-
-    def whole(self, pair: str, version: str) -> bool:
-        """Whether that version is there on all platforms, `latest` names it, and it is on today's base; as skopeo reads it."""
-        images = [f"docker://{self.registry}/own/tools:{pair}-{tag}" for tag in (version, "latest")]
-        base = independent.contents(f"docker://{self.registry}/own/bases:{pair.partition('-')[2]}-latest")
-        return all(
-            found[one].diff_ids[: len(base[one].diff_ids)] == base[one].diff_ids
-            for found in map(independent.contents, images)
-            for one in PLATFORMS
-        )
-
-    def tags(self) -> list[str]:
-        """The tags of what is published."""
-        argv = ["skopeo", "list-tags", "--tls-verify=false", f"docker://{self.registry}/own/tools"]
-        ran = subprocess.run(argv, capture_output=True, text=True, check=False)
-        return list(json.loads(ran.stdout)["Tags"]) if ran.returncode == 0 else []
+READ, RECHECKED = {"versions": "success"}, {"recheck": "success"}
+BUILT = dict.fromkeys(["linux/amd64", "linux/arm64", "publish", "verify"], "success")
+"""How the jobs of build.yml end."""
 
 
 @pytest.fixture
 def maintainer(engine_folder: Path, buildkitd: str, tmp_path: Path) -> Iterator[Maintainer]:
-    environ = {
-        "PATH": f"{engine_folder / 'bin'}:{os.environ['PATH']}",
-        "HOME": str(tmp_path / "home"),
-        "BUILDKIT_HOST": buildkitd,
-        "UV_PROJECT_ENVIRONMENT": sys.prefix,
-        "IMAGEWRIGHT_VERSIONS__HOST_FALLBACK": "true",
-    }
-    (tmp_path / "home").mkdir()
     with (
         daemons.docker_registry(engine_folder / "bin") as registry,
-        gitea.forge(engine_folder, environ) as (forge, runner),
+        at_work(engine_folder, registry, tmp_path, BUILDKIT_HOST=buildkitd) as made,
     ):
-        action = tmp_path / "checkout"
-        action.mkdir()
-        (action / "action.yml").write_text(gitea.CHECKOUT)
-        forge.ask("POST", "/orgs", {"username": "actions"})
-        forge.ask("POST", "/orgs/actions/repos", {"name": "checkout", "default_branch": "main"})
-        where = f"{forge.address.replace('://', f'://{OWNER}:{forge.token}@')}/actions/checkout.git"
-        for argv in (
-            ["init", "-q", "-b", "main"],
-            ["add", "-A"],
-            ["-c", "user.name=own", "-c", "user.email=own@example.test", "commit", "-q", "-m", "v7"],
-            ["tag", "v7"],
-            ["push", "-q", where, "main", "v7"],
-        ):
-            subprocess.run(["git", *argv], cwd=action, check=True, capture_output=True)
-        project = tmp_path / "project"
-        project.mkdir()
-        made = Maintainer(forge, runner, project, registry, engine_folder)
-        made.git("init", "-q", "-b", "main")
         yield made
 
 
@@ -225,4 +93,47 @@ def test_a_runner_that_dies_leaves_nothing_half_published_and_the_next_plan_repa
     maintainer.tag("v3")
     maintainer.ended("plan.yml", 3)
     assert maintainer.ended("build.yml", 2)[0]["conclusion"] == "success"
+    assert maintainer.whole("hello-tiny", "1.0")
+
+
+@pytest.mark.timeout(900)
+def test_it_builds_by_the_clock_and_by_hand(maintainer: Maintainer) -> None:
+    for base in ("small", "tiny"):
+        maintainer.rebuild(base, "2026-01")
+    maintainer.write({"hello": "1.0"})
+
+    # The clock ticks each minute here, until it did once: nobody has to wait for the next of three an hour.
+    maintainer.add_workflows(cron="* * * * *")
+    maintainer.commit("begin")
+    plans = lambda: maintainer.forge.runs(NAME, "plan.yml")  # noqa: E731
+    maintainer.forge.waits(lambda: bool(plans()), 90, "a tick")
+    planned = maintainer.end(plans()[-1]["id"])
+    assert planned["conclusion"] == "success", maintainer.told(planned)
+    maintainer.add_workflows()
+    maintainer.commit("without a clock")  # not before the plan has ended: Gitea would end it
+    built = maintainer.ended("build.yml", 2)
+    assert {one["display_title"].split()[1] for one in built} == {"hello-small", "hello-tiny"}
+    assert [one["conclusion"] for one in built] == ["success", "success"], maintainer.told(built[0])
+    assert maintainer.whole("hello-small", "1.0")
+    assert maintainer.whole("hello-tiny", "1.0")
+
+    # A build by hand: what is fresh is not built, unless forced.
+    fresh = maintainer.end(maintainer.by_hand("build.yml", tool="hello", base="small"))
+    assert fresh["conclusion"] == "success", maintainer.told(fresh)
+    assert maintainer.jobs(fresh) == READ | RECHECKED | dict.fromkeys([*BUILT, "attest"], "skipped")
+    forced = maintainer.end(maintainer.by_hand("build.yml", tool="hello", base="small", force="true"))
+    assert forced["conclusion"] == "success", maintainer.told(forced)
+    assert maintainer.jobs(forced) == READ | RECHECKED | BUILT | {"attest": "skipped"}
+
+    # All of them by hand: build-all calls build-tool, which asks for a run for each pair and follows them to their end.
+    everything = maintainer.end(maintainer.by_hand("build-all.yml"))
+    assert everything["conclusion"] == "success", maintainer.told(everything)
+    small, tiny = sorted(maintainer.forge.runs(NAME, "build.yml")[:2], key=lambda one: one["display_title"])
+    assert re.fullmatch(r"build hello-small 1\.0 \[[0-9a-f]{16}\]", small["display_title"])
+    assert re.fullmatch(r"build hello-tiny 1\.0 \[[0-9a-f]{16}\]", tiny["display_title"])
+    for one in (small, tiny):
+        assert maintainer.jobs(one) == {"versions": "skipped"} | RECHECKED | BUILT | {"attest": "skipped"}
+        assert re.search(rf"asked for .* success .*{one['html_url']}$", maintainer.told(everything), re.MULTILINE)
+    assert len(maintainer.forge.runs(NAME, "build.yml")) == 6
+    assert maintainer.whole("hello-small", "1.0")
     assert maintainer.whole("hello-tiny", "1.0")
