@@ -54,7 +54,7 @@ def test_the_demo_tells_its_story_within_a_minute_and_leaves_nothing(tmp_path: P
     commands = [line for line in ran.stdout.splitlines() if line.startswith("$ ")]
     loop = ["$ imagewright plan", "$ imagewright build .imagewright/plan.json --push", "$ pytest checks/ -q"]
     explained = "$ imagewright explain lantern-harbour"
-    assert commands == ["$ pytest checks/ -q", *loop, "$ pytest checks/ -q", explained, *loop]
+    assert commands == ["$ pytest checks/ -q", *loop, "$ pytest checks/ -q --fresh", explained, *loop]
     assert "6 targets: 0 fresh, 6 stale, 0 unknown\n" in ran.stdout
     assert "6 targets: 1 fresh, 5 stale, 0 unknown\n" in ran.stdout
     assert ran.stdout.count("6 targets: 6 fresh, 0 stale, 0 unknown\n") == 2
