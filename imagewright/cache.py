@@ -26,6 +26,7 @@ CREATE TABLE documents (
 CREATE TABLE tags (reference TEXT PRIMARY KEY, digest TEXT);
 PRAGMA user_version = {_VERSION};
 """
+_DROP = "DELETE FROM documents WHERE place = ? AND digest = ?"
 _PATIENCE = 2.0
 """Seconds to wait for another run that is writing."""
 _PASSING = frozenset(
@@ -66,6 +67,7 @@ class Cache:
         self._tags: dict[str, Digest] = {}
         self._new: list[tuple[object, ...]] = []
         self._bytes = 0
+        self._lost: list[tuple[str, str]] = []
 
     def __enter__(self) -> Self:
         if self._path:
@@ -113,6 +115,11 @@ class Cache:
             if self._bytes > _BUFFER:
                 self._tried(self._write, None)
 
+    def lose(self, reference: Reference, kind: Kind) -> None:
+        """Forgets what a registry has no more."""
+        if reference.digest:
+            self._lost.append((_place(reference, kind), reference.digest))
+
     def _write(self, file: sqlite3.Connection) -> None:
         file.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", self._new)
         self._new, self._bytes = [], 0
@@ -134,6 +141,7 @@ class Cache:
     def _save(self, file: sqlite3.Connection) -> None:
         """Adds the tags, and drops what is too old or, in a whole run, was not asked for."""
         self._write(file)
+        file.executemany(_DROP, self._lost)
         known = dict(file.execute("SELECT reference, digest FROM tags"))
         changed = [(tag, digest) for tag, digest in self._tags.items() if known.get(tag) != digest]
         file.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?)", changed)
@@ -143,7 +151,7 @@ class Cache:
             gone = known.keys() - self._tags.keys()
             file.executemany("DELETE FROM tags WHERE reference = ?", [(tag,) for tag in gone])
             unused = set(file.execute("SELECT place, digest FROM documents")) - self._used
-            file.executemany("DELETE FROM documents WHERE place = ? AND digest = ?", unused)
+            file.executemany(_DROP, unused)
         file.commit()
 
     def _tried(self, use: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:

@@ -423,6 +423,8 @@ class _Look:
             self.documents.put_manifest(reference, answer)
             if isinstance(answer, Document):
                 self._cache.keep(reference, "manifests", answer, is_new=answer is not known.get(reference))
+            elif isinstance(answer, Absent):
+                self._cache.lose(reference, "manifests")
             tag, digest = latest.get(reference), self.documents.digest(reference)
             if tag and digest:
                 crew.ask(partial(self._follow, digest=digest), tag, self.pointers.__setitem__)
@@ -432,6 +434,8 @@ class _Look:
             self.documents.put_config(reference, answer)
             if isinstance(answer, Document):
                 self._cache.keep(reference, "blobs", answer)
+            elif isinstance(answer, Absent):
+                self._cache.lose(reference, "blobs")
             again(reference)
 
         def again(reference: Reference) -> None:

@@ -342,6 +342,15 @@ def test_a_registry_that_allows_so_much_is_asked_so_much(tmp_path: Path) -> None
         assert 0 < len(refused) < 40, "the requests under way at the time, and few after that"
 
 
+def test_what_was_seen_to_be_gone_is_not_believed_to_be_there(world: World, place: Path) -> None:
+    look(world, place)
+    world.registry.becomes(forgets_children())
+    with Cache(place, now=NOW + 1, reads=False) as cache:
+        told = world.told(cache)
+    assert "fresh" not in told.values()
+    assert look(world, place, 2) == told
+
+
 @pytest.mark.parametrize(
     ("seconds", "reads", "told"),
     [(1, True, "fresh"), (1, False, "stale: child-missing"), (AGE, True, "stale: child-missing")],
