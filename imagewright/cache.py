@@ -68,6 +68,8 @@ class Cache:
         self._new: list[tuple[object, ...]] = []
         self._bytes = 0
         self._lost: list[tuple[str, str]] = []
+        self.recalled = 0
+        """How many documents were found here."""
 
     def __enter__(self) -> Self:
         if self._path:
@@ -136,6 +138,7 @@ class Cache:
         if digest_of(body, digest_algorithm(digest)) != digest:
             return None
         self._used.add(key)
+        self.recalled += 1
         return Document(body=body, media_type=media_type, digest=digest)
 
     def _save(self, file: sqlite3.Connection) -> None:

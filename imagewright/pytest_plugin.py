@@ -31,10 +31,12 @@ from imagewright.errors import BadCatalogue, ImagewrightError
 from imagewright.files import write_atomically
 from imagewright.load import load_catalogue
 from imagewright.recipe import BUILDKIT, Recipes
+from imagewright.registry.client import Client
 from imagewright.report import EXISTS, NO_BASES, PROPERTY, SECTION, Evidence, Report, assemble, seal
 from imagewright.report import dump as dump_section
 from imagewright.snapshot import Snapshot, TargetSeen
 from imagewright.state import DEFAULT, DIGESTS, DOCUMENTS, REPORT, SNAPSHOT, StateFolder
+from imagewright.stopwatch import Stopwatch
 from imagewright.verdict import Finding, NotAsked, Outcome
 
 CHECKS = suite.FOLDER
@@ -170,6 +172,10 @@ class Run:
         self.by_target: dict[str, TargetSeen] = {}
         self.section: Report | None = None
         self.unwritten = ""
+        self.watch = Stopwatch()
+        self.watch.seconds["start"] = time.process_time()
+        self.clients: list[Client] = []
+        self.recalled = 0
         self._handlers: dict[int, Any] = {}
         try:
             self.checks = tuple(suite.promises(project))
@@ -213,7 +219,10 @@ class Run:
         self._handle(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP)  # they end a run as Ctrl-C does
         if not self.config.option.collectonly:
             self._begin()
-        chosen = self.chosen()  # refuses what is wrong with the catalogue or the options before anything is collected
+        with self.watch.stage("discovery"):
+            chosen = (
+                self.chosen()
+            )  # refuses what is wrong with the catalogue or the options before anything is collected
         targets = [one for one in chosen if not isinstance(one, Unlisted)]
         if self.is_controller and not self.config.option.collectonly:
             if not self.asked.recorded:
@@ -278,6 +287,11 @@ class Run:
             readings=[snapshot.dump_reading(one) for one in known],
         )
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, Any, Any]:
+        with self.watch.stage("collection"):
+            return (yield)
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "target" in metafunc.fixturenames:
             metafunc.parametrize("target", [_param(one) for one in self.chosen()])
@@ -303,7 +317,8 @@ class Run:
         found = [_target_of(item) for item in session.items]
         asked = {one.key: one for one in found if isinstance(one, Pair | Standalone)}
         if not self.worker:
-            self._hash_recipes(asked.values())
+            with self.watch.stage("recipes"):
+                self._hash_recipes(asked.values())
         try:
             seen = self._looked(tuple(asked.values()))
         except BadCatalogue as error:
@@ -318,7 +333,8 @@ class Run:
         made = None if self.worker or session.testsfailed else loop.fixtures(session, given)
         if made is None:
             return None
-        loop.run(session, made, given, self._tell)
+        with self.watch.stage("checks"):
+            loop.run(session, made, given, self._tell)
         return True
 
     def _tell(self, ran: loop.Ran) -> None:
@@ -364,9 +380,17 @@ class Run:
         whole = len(targets) == len(self.asked.targets[0])
         place = self.state.folder / DOCUMENTS
         with Cache(place, now=time.time(), reads=not self.config.option.fresh, whole=whole) as cache:
-            seen = survey.survey(request, self.asked.readings, self.asked.connect, cache)
+            with self.watch.stage("survey"):
+                seen = survey.survey(request, self.asked.readings, self._connect, cache)
+        self.recalled = cache.recalled
+        self.watch.seconds["versions"] = self.asked.readings.waited
+        self.watch.seconds["survey"] -= self.asked.readings.waited
         self._refuse_changed_tools()
         return seen
+
+    def _connect(self) -> Client:
+        self.clients.append(self.asked.connect())
+        return self.clients[-1]
 
     def _refuse_changed_tools(self) -> None:
         if load_catalogue(self.project, self.environ).hash != self.catalogue.hash:
@@ -463,6 +487,10 @@ class Run:
         """Judges, and writes report, snapshot and what is known good now."""
         if self.config.option.collectonly or session.exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
+        with self.watch.stage("report"):
+            self._conclude(session, document)
+
+    def _conclude(self, session: pytest.Session, document: dict[str, Any]) -> None:
         if self.is_controller:
             self._take_shared()
         self.section = assemble(self._evidence())
@@ -528,6 +556,10 @@ class Run:
         unjudged = [one for key, found in self.findings.items() if key not in judged for one in found]
         for line in render.report_lines(self.section, unjudged):
             terminalreporter.write_line(line.text, **({line.colour: True} if line.colour else {}))
+        if self.config.get_verbosity() > 0:
+            asked = sum(one.asked for one in self.clients)
+            for line in render.time_lines(self.watch.seconds, asked, self.recalled):
+                terminalreporter.write_line(line.text)
         terminalreporter.write_line(
             self.unwritten or render.next_step(self.section, self._shown(self.report_path)), red=bool(self.unwritten)
         )

@@ -47,6 +47,15 @@ def report_lines(report: Report, unjudged: Iterable[Finding] = ()) -> Iterator[L
         yield Line(counts(report), _COLOURS[worst(report)])
 
 
+def time_lines(seconds: Mapping[str, float], asked: int, recalled: int) -> Iterator[Line]:
+    """Where the time went, a line a stage, and how much was asked. seconds: by stage. recalled: documents remembered."""
+    yield Line(
+        f"where the time went: {sum(seconds.values()):.2f} s, {asked} questions, {recalled} documents remembered"
+    )
+    width = max(map(len, seconds))
+    yield from (Line(f"  {name:<{width}}  {spent:6.2f} s") for name, spent in seconds.items())
+
+
 def _alike(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Records in order, many with the same cause put together: an outage is one cause, not a page of lines."""
     groups: dict[tuple[State, tuple[str, ...]], list[Record]] = {}

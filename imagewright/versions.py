@@ -6,6 +6,7 @@ import shutil
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -168,6 +169,8 @@ class Readings:
         self._image: Future[Image | str] | None = None
         self._futures: dict[str, Future[Reading]] = {}
         self._closed = threading.Event()
+        self.waited = 0.0
+        """Seconds that `results` had to wait."""
 
     def start(self, tools: Iterable[Tool]) -> None:
         """Begins to read the versions of tools that have not been asked for yet."""
@@ -210,9 +213,12 @@ class Readings:
         """The readings of `tools`, waiting for those under way."""
         chosen = tuple(tools)
         self.start(chosen)
-        return tuple(
+        began = time.monotonic()
+        found = tuple(
             self._known[tool.name] if tool.name in self._known else self._futures[tool.name].result() for tool in chosen
         )
+        self.waited += time.monotonic() - began
+        return found
 
     def close(self) -> None:
         """Ends what is still being read and starts nothing any more."""

@@ -1154,3 +1154,11 @@ def test_a_recipe_that_cannot_be_read_stops_the_run_before_anybody_is_asked(
     assert "tools/codex/.dockerignore:1: '[b' is not a pattern" in ran.text
     assert "Traceback" not in ran.text
     assert not [one for one in world.asked() if "own/tools" in one]
+
+
+def test_with_v_it_says_where_the_time_went(family: World) -> None:
+    assert "where the time went" not in family.run().text
+    said = family.run("-v").text.partition("where the time went: ")[2].splitlines()
+    assert re.fullmatch(r"\d+\.\d\d s, 13 questions, 30 documents remembered", said[0])
+    stages = [line.split()[0] for line in said[1:9]]
+    assert stages == ["start", "discovery", "collection", "recipes", "survey", "versions", "checks", "report"]

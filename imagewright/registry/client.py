@@ -281,6 +281,12 @@ class Registry(oras.provider.Registry):  # type: ignore[misc]
             if isinstance(meaning, Trouble):
                 self._troubles.append(meaning)
 
+    @property
+    def questions(self) -> int:
+        """How many there were so far."""
+        with self._noted:
+            return self._questions
+
     def seen(self) -> HostSeen | None:
         """What questions were left open and why; None where all were answered."""
         with self._noted:
@@ -473,6 +479,12 @@ class Client:
             if len(found) > _MAX_TAGS:
                 return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_TAGS} tags")
         return Trouble(Unknown.TOO_LARGE, f"more than {_MAX_PAGES} pages of tags")
+
+    @property
+    def asked(self) -> int:
+        """How many questions there were so far."""
+        with self._lock:
+            return sum(one.questions for one in self._registries.values())
 
     def hosts(self) -> tuple[HostSeen, ...]:
         """The hosts that left questions open."""
