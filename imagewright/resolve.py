@@ -46,9 +46,11 @@ class Documents:
         self._manifests: dict[Reference, Read | Absent | Trouble] = {}
         self._configs: dict[Reference, Config | Absent | Trouble] = {}
         self._sizes: dict[Reference, int] = {}
+        self._observed: dict[Reference, Observation] = {}
 
     def put_manifest(self, reference: Reference, answer: Document | Absent | Trouble) -> None:
         """Keeps what a registry answered to the question for a manifest."""
+        self._observed.clear()
         if isinstance(answer, Document):
             self._sizes[reference] = len(answer.body)
             try:
@@ -60,6 +62,7 @@ class Documents:
 
     def put_config(self, reference: Reference, answer: Document | Absent | Trouble) -> None:
         """Keeps what a registry answered to the question for a configuration."""
+        self._observed.clear()
         if isinstance(answer, Document):
             self._sizes[reference] = len(answer.body)
             try:
@@ -104,6 +107,7 @@ class Documents:
 
     def forget(self, references: Iterable[Reference]) -> None:
         """Drops what some references were answered with, and every absence under them: it is asked for again."""
+        self._observed.clear()
         for reference in references:
             for one, is_config in list(islice(self._under(reference, 0), MAX_DOCUMENTS)):
                 if is_config and isinstance(self._configs.get(one), Absent):
@@ -114,6 +118,11 @@ class Documents:
 
     def observation(self, reference: Reference) -> Observation:
         """What the documents under a reference amount to, once nothing of it is needed any more."""
+        if reference not in self._observed:
+            self._observed[reference] = self._observe(reference)
+        return self._observed[reference]
+
+    def _observe(self, reference: Reference) -> Observation:
         read = self._manifests[reference]
         match read:
             case Absent(code):
