@@ -60,14 +60,14 @@ Fixtures = Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]]
 """By name: a function, and the names of what it is given."""
 
 
-def fixtures(session: pytest.Session, given: Mapping[str, object]) -> Mapping[Any, Fixtures] | None:
-    """How to make the values of each check, by its `_fixtureinfo`; None where pytest's own loop has to run.
+def fixtures(session: pytest.Session, given: Mapping[str, object]) -> Mapping[int, Fixtures] | None:
+    """How to make the values of each check, by the id of its `_fixtureinfo`; None where pytest's own loop has to run.
 
     given: values that are there already, by the names of their fixtures.
     """
     if not _alone(session.config):
         return None
-    found: dict[Any, Fixtures] = {}
+    found: dict[int, Fixtures] = {}
     for item in session.items:
         parameters = item.callspec.params if hasattr(item, "callspec") else ()
         if type(item) is not pytest.Function or item.cls is not None or set(parameters) != {PARAMETER}:
@@ -101,11 +101,13 @@ def _made(info: Any, given: Mapping[str, object]) -> Fixtures | None:
     """The functions of all fixtures that a check needs; None where one is more than a function."""
     made: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
     for name in info.names_closure:
-        definitions = info.name2fixturedefs.get(name)
-        if name in (PARAMETER, _REQUEST) or (name in given and len(definitions) == 1):
+        if name in (PARAMETER, _REQUEST):
             continue
+        definitions = info.name2fixturedefs.get(name)
         if not definitions:
             return None
+        if name in given and len(definitions) == 1:
+            continue
         one = definitions[-1]
         needs_itself = name in one.argnames or _REQUEST in one.argnames
         if one.scope != "function" or one.params or needs_itself or inspect.isgeneratorfunction(one.func):
@@ -115,7 +117,7 @@ def _made(info: Any, given: Mapping[str, object]) -> Fixtures | None:
 
 
 def run(
-    session: pytest.Session, made: Mapping[Any, Fixtures], given: Mapping[str, object], tell: Callable[[Ran], None]
+    session: pytest.Session, made: Mapping[int, Fixtures], given: Mapping[str, object], tell: Callable[[Ran], None]
 ) -> None:
     """Runs all checks of a session. tell: hears of each that ended as a check may."""
     with catch_warnings_for_item(session.config, session.config.hook, when="runtest", item=None):

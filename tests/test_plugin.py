@@ -1162,3 +1162,36 @@ def test_with_v_it_says_where_the_time_went(family: World) -> None:
     assert re.fullmatch(r"\d+\.\d\d s, 13 questions, 30 documents remembered", said[0])
     stages = [line.split()[0] for line in said[1:9]]
     assert stages == ["start", "discovery", "collection", "recipes", "survey", "versions", "checks", "report"]
+
+
+HOOK = "\n\ndef pytest_runtest_setup(item):\n    pass\n"
+FIXTURE = "\n\nimport pytest\n@pytest.fixture(autouse=True)\ndef around():\n    yield\n"
+OVERRIDE = "\n\nimport pytest\n@pytest.fixture\ndef waits_for():\n    return ''\n"
+LOOPS: dict[str, tuple[list[str], str, bool]] = {
+    # arguments, what is added to conftest.py, whether the loop is ours
+    "nothing": ([], "", True),
+    "quiet": (["-q"], "", True),
+    "durations": (["--durations=3"], "", True),
+    "exit-first": (["-x"], "", True),
+    "junit": (["--junitxml=junit.xml"], "", True),
+    "a-fixture-that-is-a-function": ([], OVERRIDE, True),
+    "a-hook": ([], HOOK, False),
+    "a-fixture-that-is-more": ([], FIXTURE, False),
+    "fixtures-are-shown": (["--setup-show"], "", False),
+}
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_checks_find_the_same_in_our_loop_and_in_pytests(family: World, case: str) -> None:
+    arguments, added, is_ours = LOOPS[case]
+    alone = family.run()
+    conftest = family.project / "conftest.py"
+    conftest.write_text(conftest.read_text() + added)
+    ran = family.spawn(*arguments)
+    assert ran.code == 0, ran.text
+    tests = json.loads(ran.report or b"")["tests"]
+    assert {"setup" in one for one in tests} == {not is_ours}
+    assert _timeless(ran) == _timeless(alone)
+    assert [one["outcome"] for one in tests].count("passed") == 20
+    if case == "junit":
+        assert (family.project / "junit.xml").read_text().count("<testcase ") == len(tests) == 28
