@@ -93,6 +93,7 @@ def _delay(target: str, round_trip: float) -> None:
 
 
 if __name__ == "__main__":
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if len(sys.argv) > 2:
         _delay(sys.argv[1], float(sys.argv[2]))
     else:

@@ -7,7 +7,7 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 
 class _Proxy:
@@ -79,22 +79,84 @@ class DelayingProxy(_Proxy):
     def __init__(self, target: str, *, round_trip: float) -> None:
         super().__init__(target)
         self._delay = round_trip / 2
+        self._sides: set[_Delayed] = set()
 
-    async def _connected(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        away_reader: asyncio.StreamReader,
-        away_writer: asyncio.StreamWriter,
+    async def _start(self) -> None:
+        def accepted() -> "_Delayed":
+            return _Delayed(self._loop, self._delay, self._target, self._sides)
+
+        self._server = await self._loop.create_server(accepted, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+
+    async def _end(self) -> None:
+        await super()._end()
+        for side in self._sides:
+            side.abort()
+
+
+class _Delayed(asyncio.Protocol):
+    """One side of a connection: what it hears, the other side says some time later. Without streams, which cost more time
+    than the small answers of a registry themselves.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, delay: float, target: tuple[str, int] | None, sides: "set[_Delayed]"
     ) -> None:
-        await asyncio.gather(self._pump(reader, away_writer), self._pump(away_reader, writer))
+        sides.add(self)
+        self._sides = sides
+        self._loop = loop
+        self._delay = delay
+        self._target = target
+        self._other: _Delayed | None = None
+        self._early: list[bytes | None] = []
+        self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):  # one side went away, and the other is told
-            while chunk := await reader.read(65536):
-                self._loop.call_later(self._delay, writer.write, chunk)
-        await asyncio.sleep(self._delay)
-        writer.close()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._target:
+            self._connecting = self._loop.create_task(self._connect(*self._target))
+
+    async def _connect(self, host: str, port: int) -> None:
+        other = _Delayed(self._loop, self._delay, None, self._sides)
+        other._other = self
+        try:
+            await self._loop.create_connection(lambda: other, host, port)
+        except OSError:  # the target is gone: so is this connection
+            self.say(None)
+            return
+        self._other = other
+        early, self._early = self._early, []
+        for chunk in early:
+            other.say(chunk)
+
+    def data_received(self, data: bytes) -> None:
+        self._loop.call_later(self._delay, self._pass_on, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._sides.discard(self)
+        self._loop.call_later(self._delay, self._pass_on, None)
+
+    def abort(self) -> None:
+        """Ends this side at once."""
+        if self._transport:
+            self._transport.abort()
+
+    def _pass_on(self, chunk: bytes | None) -> None:
+        if self._other:
+            self._other.say(chunk)
+        else:
+            self._early.append(chunk)
+
+    def say(self, chunk: bytes | None) -> None:
+        """Sends something, or None: the end."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if chunk is None:
+            self._transport.close()
+        else:
+            self._transport.write(chunk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
