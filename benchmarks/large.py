@@ -1,0 +1,258 @@
+"""The part that takes half an hour: what imagewright may take at most, what the peers take, how it grows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.measure import Measured, Way, in_turns, tell
+from benchmarks.peers import IN_LINE, REGCTL, Peer, empty, peers, prepare
+from benchmarks.site import Programs, Site
+from benchmarks.small import AWAY, FEW, Count, counted, installed, opened, ways_of
+from benchmarks.world import World
+
+HUNDREDS, THOUSAND, TEN_THOUSAND = World(tools=50, bases=8), World(tools=40, bases=25), World(tools=100, bases=100)
+PROFILE = "where the time went"
+"""What the header of the profile contains, where the checks print one under `-v`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of the table: what, its bound, what was measured. met: None where there is no bound, or nothing measured."""
+
+    world: str
+    what: str
+    bound: str
+    measured: str
+    met: bool | None
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """A peer's row. times: how many times as long as imagewright's run that remembers nothing."""
+
+    name: str
+    asks: str
+    seconds: float
+    cpu: float
+    requests: int
+    times: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """Seconds and MiB of one run of some size."""
+
+    pairs: int
+    what: str
+    seconds: float
+    mebibytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """measured: world → way → rounds. profile: run → the lines in which it says where its time went."""
+
+    lines: list[Line]
+    rivals: list[Rival]
+    growth: list[Growth]
+    counts: list[Count]
+    profile: dict[str, list[str]]
+    measured: dict[str, dict[str, Measured]]
+    not_measured: list[str]
+
+
+def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured) -> Part:
+    """few: 56 pairs, warm, as the small part measured them."""
+    with opened(folder / "hundreds", HUNDREDS, AWAY, programs) as hundreds:
+        against, not_measured = _against_peers(hundreds, folder / "hundreds-peers", rounds)
+    growing = {}
+    for name, world in {"few": FEW, "thousand": THOUSAND}.items():
+        with opened(folder / f"{name}-near", world, 0, programs) as site:
+            growing[site.world.pairs] = site.name, in_turns(site.name, {"cold": site.cold, "warm": site.warm}, rounds)
+    with opened(folder / "ten-thousand", TEN_THOUSAND, AWAY, programs) as far:
+        near = replace(far, address=far.away.near, round_trip=0)
+        near.settle()
+        nothing = empty(folder / "empty-many", TEN_THOUSAND.pairs)
+        much = in_turns(near.name, _ways(near, nothing, folder / "empty-many"), rounds)
+        growing[near.world.pairs] = near.name, much
+        tell("where the time goes")
+        profile = dict(_profiles(near))
+        far.settle()
+        much_away = in_turns(far.name, {"cold": far.cold, "warm": far.warm}, rounds, once=["cold"])
+    lines = [
+        *_lines_of_hundreds(hundreds, against),
+        *_lines_of_ten_thousand(near, much, nothing.name),
+        _seconds(far.name, "warm", much_away["warm"], 150),
+        _plain(far.name, "cold", much_away["cold"]),
+        *_lines_of_growth({pairs: ways for pairs, (_, ways) in growing.items()}),
+        _seconds(f"{FEW.pairs} × {FEW.platforms}, {AWAY * 1000:.0f} ms", "warm, nothing to do", few, 1.1),
+    ]
+    one = World(tools=1, bases=1)
+    return Part(
+        lines=lines,
+        rivals=list(_rivals(hundreds, against)),
+        growth=[
+            Growth(pairs=pairs, what=way, seconds=ways[way].seconds, mebibytes=ways[way].mebibytes)
+            for pairs, (_, ways) in growing.items()
+            for way in ("cold", "warm")
+        ],
+        counts=[
+            counted(f"{hundreds.name}, cold", against["cold"], HUNDREDS.cold),
+            counted(f"{hundreds.name}, warm", against["warm"], HUNDREDS.warm),
+            counted(f"{near.name}, cold", much["cold"], TEN_THOUSAND.cold),
+            counted(f"{near.name}, warm", much["warm"], TEN_THOUSAND.warm),
+            counted(f"{far.name}, warm", much_away["warm"], TEN_THOUSAND.warm),
+            counted(f"{near.name}, one pair, warm", much[ONE], one.warm),
+        ],
+        profile=profile,
+        measured={hundreds.name: against, far.name: much_away, **dict(growing.values())},
+        not_measured=not_measured,
+    )
+
+
+ONE, ONE_BY_NAME = "one pair: `--tool T --base B`", "one pair: `-k T-B`"
+
+
+def _against_peers(site: Site, folder: Path, rounds: int) -> tuple[dict[str, Measured], list[str]]:
+    """imagewright and all peers in turns; the shell loop, one at a time, only once: it takes minutes."""
+    prepare(site, folder)
+    there, not_measured = installed(peers(site), site.programs)
+    ways = ways_of(site, there, folder)
+    own = {"cold": site.cold, "warm": site.warm}
+    measured = in_turns(site.name, {**own, **ways}, rounds, once=[IN_LINE], optional=list(ways))
+    return measured, [*not_measured, *(f"{one}; it failed" for one in ways if one not in measured)]
+
+
+def _ways(site: Site, nothing: Peer, folder: Path) -> dict[str, Way]:
+    """In this order: the plan is made of the report of the run before it."""
+    tool, base = site.world.tool(1), site.world.base(1)
+    return {
+        "cold": site.cold,
+        "warm": site.warm,
+        "plan": site.plan,
+        ONE: lambda: site.warm("--tool", tool, "--base", base),
+        ONE_BY_NAME: lambda: site.warm("-k", f"{tool}-{base}"),
+        nothing.name: lambda: site.run(nothing.argv, folder),
+    }
+
+
+def _profiles(site: Site) -> Iterator[tuple[str, list[str]]]:
+    # Not a line per check: that would be most of the time.
+    loud = ("-vv", "-o", "verbosity_test_cases=0")
+    for name, way in {"cold": site.cold, "warm": site.warm}.items():
+        if found := profile_in(way(*loud).output):
+            yield f"{site.name}, {name}", found
+
+
+def profile_in(output: str) -> list[str]:
+    """The lines below the header of the profile, up to an empty one or the next header."""
+    lines = iter(output.splitlines())
+    found = []
+    if any(PROFILE in line for line in lines):
+        for line in lines:
+            if not line.strip() or line.startswith("=="):
+                break
+            found.append(line.rstrip())
+    return found
+
+
+def _lines_of_hundreds(site: Site, measured: Mapping[str, Measured]) -> Iterator[Line]:
+    cold, warm = site.at_least(site.world.cold), site.at_least(site.world.warm)
+    yield _seconds(site.name, "cold", measured["cold"], 1.5 * cold + 1.0, f"1.5 × {cold:.2f} s + 1.0 s = ")
+    yield _seconds(site.name, "warm", measured["warm"], warm + 1.0, f"{warm:.2f} s + 1.0 s = ")
+    for peer, most in {IN_LINE: 100, REGCTL: 4}.items():
+        what, bound = f"cold, against {peer}", f"1/{most}"
+        if peer not in measured:
+            yield Line(world=site.name, what=what, bound=bound, measured="not measured", met=None, rounds=0)
+            continue
+        times = measured[peer].seconds / measured["cold"].seconds
+        yield Line(
+            world=site.name,
+            what=what,
+            bound=bound,
+            measured=f"1/{times:.1f}",
+            met=times >= most,
+            rounds=len(measured[peer].rounds),
+        )
+
+
+def _lines_of_ten_thousand(site: Site, measured: Mapping[str, Measured], nothing: str) -> Iterator[Line]:
+    for way, seconds in {"cold": 240, "warm": 120}.items():
+        yield _seconds(site.name, way, measured[way], seconds)
+        yield _memory(site.name, way, measured[way], 900)
+    yield _plain(site.name, f"{nothing}, on 70,000 empty tests", measured[nothing])
+    yield _seconds(site.name, ONE, measured[ONE], 2)
+    yield _seconds(site.name, ONE_BY_NAME, measured[ONE_BY_NAME], 8)
+    yield _seconds(site.name, "`imagewright plan`", measured["plan"], 2)
+    yield _memory(site.name, "`imagewright plan`", measured["plan"], 200)
+
+
+def _lines_of_growth(measured: Mapping[int, Mapping[str, Measured]]) -> Iterator[Line]:
+    """Per pair beyond the fewest: what a run takes before its first pair is left out, as it would flatter the many."""
+    fewest, some, many = sorted(measured)
+    for way in ("cold", "warm"):
+        for what, of in {"time": lambda one: one.seconds, "memory": lambda one: one.mebibytes}.items():
+            start = of(measured[fewest][way])
+            each = [(of(measured[pairs][way]) - start) / (pairs - fewest) for pairs in (some, many)]
+            times = each[1] / each[0]
+            yield Line(
+                world=f"{some:,} to {many:,} pairs, no delay",
+                what=f"{way}: {what} per pair beyond {fewest}",
+                bound="1.2 ×",
+                measured=f"{times:.2f} ×",
+                met=times <= 1.2,
+                rounds=len(measured[many][way].rounds),
+            )
+
+
+def _rivals(site: Site, measured: Mapping[str, Measured]) -> Iterator[Rival]:
+    asks = {
+        "cold": "image, base and `latest`: all that the checks promise, every platform",
+        "warm": "the same, knowing all documents already",
+        **{one.name: one.asks for one in peers(site)},
+    }
+    for name, one in measured.items():
+        yield Rival(
+            name=f"imagewright, {name}" if name in {"cold", "warm"} else name,
+            asks=asks[name],
+            seconds=one.seconds,
+            cpu=one.cpu,
+            requests=one.requests,
+            times=one.seconds / measured["cold"].seconds,
+            rounds=len(one.rounds),
+        )
+
+
+def _seconds(world: str, what: str, measured: Measured, most: float, sum_of: str = "") -> Line:
+    return Line(
+        world=world,
+        what=what,
+        bound=f"{sum_of}{most:.2f} s" if sum_of else f"{most:g} s",
+        measured=f"{measured.seconds:.2f} s",
+        met=measured.seconds <= most,
+        rounds=len(measured.rounds),
+    )
+
+
+def _memory(world: str, what: str, measured: Measured, most: float) -> Line:
+    return Line(
+        world=world,
+        what=f"{what}: memory",
+        bound=f"{most:g} MiB",
+        measured=f"{measured.mebibytes:.0f} MiB",
+        met=measured.mebibytes <= most,
+        rounds=len(measured.rounds),
+    )
+
+
+def _plain(world: str, what: str, measured: Measured) -> Line:
+    return Line(
+        world=world,
+        what=what,
+        bound="",
+        measured=f"{measured.seconds:.2f} s, {measured.mebibytes:.0f} MiB",
+        met=None,
+        rounds=len(measured.rounds),
+    )
