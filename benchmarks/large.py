@@ -140,7 +140,7 @@ def _ways(site: Site, nothing: Peer, folder: Path) -> dict[str, Way]:
 
 def _profiles(site: Site) -> Iterator[tuple[str, list[str]]]:
     # Not a line per check: that would be most of the time.
-    loud = ("-vv", "-o", "verbosity_test_cases=0")
+    loud = ("-v", "-o", "verbosity_test_cases=0")
     for name, way in {"cold": site.cold, "warm": site.warm}.items():
         if found := profile_in(way(*loud).output):
             yield f"{site.name}, {name}", found
@@ -182,7 +182,7 @@ def _lines_of_ten_thousand(site: Site, measured: Mapping[str, Measured], nothing
     for way, seconds in {"cold": 240, "warm": 120}.items():
         yield _seconds(site.name, way, measured[way], seconds)
         yield _memory(site.name, way, measured[way], 900)
-    yield _plain(site.name, f"{nothing}, on 70,000 empty tests", measured[nothing])
+    yield _plain(site.name, nothing, measured[nothing])
     yield _seconds(site.name, ONE, measured[ONE], 2)
     yield _seconds(site.name, ONE_BY_NAME, measured[ONE_BY_NAME], 8)
     yield _seconds(site.name, "`imagewright plan`", measured["plan"], 2)

@@ -135,7 +135,7 @@ def empty(folder: Path, pairs: int) -> Peer:
     (folder / "test_empty.py").write_text(EMPTY.format(pairs=pairs, checks=TESTS_OF_A_PAIR))
     omitted = ("--json-report-omit", "log", "streams", "collectors", "keywords")
     return Peer(
-        name="pytest itself, with its report",
+        name="pytest and its report, on as many empty tests",
         needs="pytest",
         asks="nothing",
         argv=("pytest", "-q", "--json-report", *omitted, "--json-report-file=report.json", "test_empty.py"),
