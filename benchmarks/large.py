@@ -193,9 +193,9 @@ def _lines_of_growth(measured: Mapping[int, Mapping[str, Measured]]) -> Iterator
     """Per pair beyond the fewest: what a run takes before its first pair is left out, as it would flatter the many."""
     fewest, some, many = sorted(measured)
     for way in ("cold", "warm"):
-        for what, of in {"time": lambda one: one.seconds, "memory": lambda one: one.mebibytes}.items():
-            start = of(measured[fewest][way])
-            each = [(of(measured[pairs][way]) - start) / (pairs - fewest) for pairs in (some, many)]
+        for what, attribute in {"time": "seconds", "memory": "mebibytes"}.items():
+            taken = {pairs: getattr(ways[way], attribute) for pairs, ways in measured.items()}
+            each = [(taken[pairs] - taken[fewest]) / (pairs - fewest) for pairs in (some, many)]
             times = each[1] / each[0]
             yield Line(
                 world=f"{some:,} to {many:,} pairs, no delay",

@@ -177,7 +177,8 @@ def _counts_of_others(sites: list[Site]) -> Iterator[Count]:
     for site in sites:
         yield count(f"{site.name}, cold", site.cold(), site.world.cold)
         yield count(f"{site.name}, warm", site.warm(), site.world.warm)
-        yield count(f"{site.name}, warm, `-n 2`", site.warm("-n", "2"), site.world.warm)
+    last = sites[-1]
+    yield count(f"{last.name}, warm, `-n 2`", last.warm("-n", "2"), last.world.warm)
 
 
 def _ratios(few: Mapping[str, Measured], more: Mapping[str, Measured], nothing: str) -> Iterator[Ratio]:
