@@ -1,11 +1,13 @@
 """The part that takes half an hour: what imagewright may take at most, what the peers take, how it grows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Measured, Way, in_turns, tell
-from benchmarks.peers import IN_LINE, REGCTL, Peer, empty, peers, prepare
+from benchmarks.peers import IN_LINE, REGCTL, empty, peers, prepare
 from benchmarks.site import Programs, Site
 from benchmarks.small import AWAY, FEW, Count, counted, installed, opened, ways_of
 from benchmarks.world import World
@@ -67,26 +69,27 @@ def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured) -> 
     """few: 56 pairs, warm, as the small part measured them."""
     with opened(folder / "hundreds", HUNDREDS, AWAY, programs) as hundreds:
         against, not_measured = _against_peers(hundreds, folder / "hundreds-peers", rounds)
-    growing = {}
-    for name, world in {"few": FEW, "thousand": THOUSAND}.items():
-        with opened(folder / f"{name}-near", world, 0, programs) as site:
-            growing[site.world.pairs] = site.name, in_turns(site.name, {"cold": site.cold, "warm": site.warm}, rounds)
-    with opened(folder / "ten-thousand", TEN_THOUSAND, AWAY, programs) as far:
+    with ExitStack() as stack:
+        some = [
+            stack.enter_context(opened(folder / f"near-{world.pairs}", world, 0, programs)) for world in (FEW, THOUSAND)
+        ]
+        far = stack.enter_context(opened(folder / "ten-thousand", TEN_THOUSAND, AWAY, programs))
         near = replace(far, address=far.away.near, round_trip=0)
         near.settle()
         nothing = empty(folder / "empty-many", TEN_THOUSAND.pairs)
-        much = in_turns(near.name, _ways(near, nothing, folder / "empty-many"), rounds)
-        growing[near.world.pairs] = near.name, much
+        more = _more_ways(near) | {nothing.name: partial(near.run, nothing.argv, folder / "empty-many")}
+        growing = _growing([*some, near], more, rounds)
         tell("where the time goes")
         profile = dict(_profiles(near))
         far.settle()
         much_away = in_turns(far.name, {"cold": far.cold, "warm": far.warm}, rounds, once=["cold"])
+    much = growing[near.world.pairs]
     lines = [
         *_lines_of_hundreds(hundreds, against),
         *_lines_of_ten_thousand(near, much, nothing.name),
         _seconds(far.name, "warm", much_away["warm"], 150),
         _plain(far.name, "cold", much_away["cold"]),
-        *_lines_of_growth({pairs: ways for pairs, (_, ways) in growing.items()}),
+        *_lines_of_growth(growing),
         _seconds(f"{FEW.pairs} × {FEW.platforms}, {AWAY * 1000:.0f} ms", "warm, nothing to do", few, 1.1),
     ]
     one = World(tools=1, bases=1)
@@ -95,7 +98,7 @@ def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured) -> 
         rivals=list(_rivals(hundreds, against)),
         growth=[
             Growth(pairs=pairs, what=way, seconds=ways[way].seconds, mebibytes=ways[way].mebibytes)
-            for pairs, (_, ways) in growing.items()
+            for pairs, ways in growing.items()
             for way in ("cold", "warm")
         ],
         counts=[
@@ -107,7 +110,11 @@ def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured) -> 
             counted(f"{near.name}, one pair, warm", much[ONE], one.warm),
         ],
         profile=profile,
-        measured={hundreds.name: against, far.name: much_away, **dict(growing.values())},
+        measured={
+            hundreds.name: against,
+            far.name: much_away,
+            **{site.name: growing[site.world.pairs] for site in (*some, near)},
+        },
         not_measured=not_measured,
     )
 
@@ -125,16 +132,27 @@ def _against_peers(site: Site, folder: Path, rounds: int) -> tuple[dict[str, Mea
     return measured, [*not_measured, *(f"{one}; it failed" for one in ways if one not in measured)]
 
 
-def _ways(site: Site, nothing: Peer, folder: Path) -> dict[str, Way]:
-    """In this order: the plan is made of the report of the run before it."""
+def _growing(sites: Sequence[Site], more: Mapping[str, Way], rounds: int) -> dict[int, dict[str, Measured]]:
+    """Pairs → way → measured: sites of all sizes in turns, so that they can be compared. more: ways at the last one."""
+    ways: dict[tuple[int, str], Way] = {}
+    for site in sites:
+        ways |= {(site.world.pairs, "cold"): site.cold, (site.world.pairs, "warm"): site.warm}
+    ways |= {(sites[-1].world.pairs, name): way for name, way in more.items()}
+    named = {f"{pairs:,}: {name}": way for (pairs, name), way in ways.items()}
+    measured = dict(zip(ways, in_turns("no delay", named, rounds).values()))
+    return {
+        site.world.pairs: {name: one for (pairs, name), one in measured.items() if pairs == site.world.pairs}
+        for site in sites
+    }
+
+
+def _more_ways(site: Site) -> dict[str, Way]:
+    """In this order: the plan is made of the report of the run before it, which was one of all pairs."""
     tool, base = site.world.tool(1), site.world.base(1)
     return {
-        "cold": site.cold,
-        "warm": site.warm,
         "plan": site.plan,
-        ONE: lambda: site.warm("--tool", tool, "--base", base),
-        ONE_BY_NAME: lambda: site.warm("-k", f"{tool}-{base}"),
-        nothing.name: lambda: site.run(nothing.argv, folder),
+        ONE: partial(site.warm, "--tool", tool, "--base", base),
+        ONE_BY_NAME: partial(site.warm, "-k", f"{tool}-{base}"),
     }
 
 
