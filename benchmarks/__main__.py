@@ -44,7 +44,9 @@ def main() -> int:
             of_few = next(iter(few.measured.values()))["warm"]
             many = large.measure(folder, programs, rounds=options.rounds, few=of_few)
     if options.write:
-        REFERENCE.write_text(json.dumps({one.name: round(one.value, 4) for one in few.ratios}, indent=2) + "\n")
+        REFERENCE.write_text(
+            json.dumps({one.name: round(one.value, 4) for one in few.ratios}, indent=2, ensure_ascii=False) + "\n"
+        )
     reference = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}
     few = replace(few, ratios=[replace(one, reference=reference.get(one.name)) for one in few.ratios])
     if many:

@@ -128,6 +128,8 @@ def measure(folder: Path, programs: Programs, *, rounds: int, thorough: bool, bu
             for site, ways in ((few, of_few), (more, of_more))
         }
         counts = [*_counts(few, more, measured), *_counts_of_others(others)]
+        for site, ways in ((few, of_few), (more, of_more)):
+            not_measured += [f"{name}; it failed" for name in ways if name not in measured[site.name]]
     others_took = dict(_others(thorough=thorough, builds=builds))
     if not builds:
         not_measured.append("what a build costs on top of BuildKit; run scripts/setup-engines as root")
