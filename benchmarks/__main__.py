@@ -42,7 +42,7 @@ def main() -> int:
         many = None
         if not options.small:
             of_few = next(iter(few.measured.values()))["warm"]
-            many = large.measure(folder, programs, rounds=options.rounds, few=of_few)
+            many = large.measure(folder, programs, rounds=options.rounds, few=of_few, builds=builds)
     if options.write:
         REFERENCE.write_text(
             json.dumps({one.name: round(one.value, 4) for one in few.ratios}, indent=2, ensure_ascii=False) + "\n"
@@ -102,6 +102,7 @@ def _document(few: small.Part, many: large.Part | None) -> dict[str, Any]:
         "ratios": [asdict(one) for one in few.ratios],
         "others": few.others,
         "profile": many.profile if many else {},
+        "forge": many.forge if many else [],
         "not_measured": list(dict.fromkeys([*few.not_measured, *(many.not_measured if many else ())])),
         "measured": {**_rounds(few.measured), **(_rounds(many.measured) if many else {})},
     }

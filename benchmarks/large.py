@@ -1,20 +1,23 @@
 """The part that takes half an hour: what imagewright may take at most, what the peers take, how it grows."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from benchmarks.measure import Measured, Way, in_turns, tell
 from benchmarks.peers import IN_LINE, REGCTL, empty, peers, prepare
 from benchmarks.site import Programs, Site
 from benchmarks.small import AWAY, FEW, Count, counted, installed, opened, ways_of
-from benchmarks.world import World
+from benchmarks.world import ROOT, World
 
 HUNDREDS, THOUSAND, TEN_THOUSAND = World(tools=50, bases=8), World(tools=40, bases=25), World(tools=100, bases=100)
 PROFILE = "where the time went"
-"""What the header of the profile contains, where the checks print one under `-v`."""
+"""What the first line of the profile contains that the checks print under `-v`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +57,20 @@ class Growth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """measured: world → way → rounds. profile: run → the lines in which it says where its time went."""
+    """measured: world → way → rounds. profile: run → its lines about where its time went. forge: what a tick there took."""
 
     lines: list[Line]
     rivals: list[Rival]
     growth: list[Growth]
     counts: list[Count]
     profile: dict[str, list[str]]
+    forge: list[str]
     measured: dict[str, dict[str, Measured]]
     not_measured: list[str]
 
 
-def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured) -> Part:
-    """few: 56 pairs, warm, as the small part measured them."""
+def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured, builds: bool) -> Part:
+    """few: 56 pairs, warm, as the small part measured them. builds: whether a forge may be measured."""
     with opened(folder / "hundreds", HUNDREDS, AWAY, programs) as hundreds:
         against, not_measured = _against_peers(hundreds, folder / "hundreds-peers", rounds)
     with ExitStack() as stack:
@@ -110,12 +114,15 @@ def measure(folder: Path, programs: Programs, *, rounds: int, few: Measured) -> 
             counted(f"{near.name}, one pair, warm", much[ONE], one.warm),
         ],
         profile=profile,
+        forge=_forge() if builds else [],
         measured={
             hundreds.name: against,
             far.name: much_away,
             **{site.name: growing[site.world.pairs] for site in (*some, near)},
         },
-        not_measured=not_measured,
+        not_measured=not_measured
+        if builds
+        else [*not_measured, "a tick on a forge; run scripts/setup-engines as root"],
     )
 
 
@@ -157,23 +164,28 @@ def _more_ways(site: Site) -> dict[str, Way]:
 
 
 def _profiles(site: Site) -> Iterator[tuple[str, list[str]]]:
-    # Not a line per check: that would be most of the time.
-    loud = ("-v", "-o", "verbosity_test_cases=0")
+    # Of the two one undoes `-q`. Not a line per check: that would be most of the time.
+    loud = ("-vv", "-o", "verbosity_test_cases=0")
     for name, way in {"cold": site.cold, "warm": site.warm}.items():
         if found := profile_in(way(*loud).output):
             yield f"{site.name}, {name}", found
 
 
+def _forge() -> list[str]:
+    """What it took, or why it could not be measured: the half hour before is not lost for that."""
+    tell("a tick on a forge")
+    argv = [sys.executable, "-m", "benchmarks.forge"]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    return (ended.stdout if ended.returncode == 0 else f"{ended.stdout}{ended.stderr}").splitlines()
+
+
 def profile_in(output: str) -> list[str]:
-    """The lines below the header of the profile, up to an empty one or the next header."""
+    """The line that begins the profile, and the indented ones below it."""
     lines = iter(output.splitlines())
-    found = []
-    if any(PROFILE in line for line in lines):
-        for line in lines:
-            if not line.strip() or line.startswith("=="):
-                break
-            found.append(line.rstrip())
-    return found
+    for line in lines:
+        if PROFILE in line:
+            return [line, *takewhile(lambda one: one.startswith("  "), lines)]
+    return []
 
 
 def _lines_of_hundreds(site: Site, measured: Mapping[str, Measured]) -> Iterator[Line]:

@@ -18,7 +18,8 @@ Rows = Sequence[Sequence[str]]
 
 def text(document: Document) -> str:
     """For a terminal."""
-    return "\n".join(chain.from_iterable(_aligned(title, rows) for title, rows in _tables(document).items()))
+    tables = chain.from_iterable(_aligned(title, rows) for title, rows in _tables(document).items())
+    return "\n".join([*tables, *document["forge"]])
 
 
 def page(document: Document) -> str:
@@ -43,6 +44,8 @@ def _page(document: Document) -> Iterator[str]:
         yield from ("The checks did not say.", "")
     for run, lines in document["profile"].items():
         yield from (f"{run}, as `pytest checks/ -v` says it:", "", "```", *lines, "```", "")
+    if document["forge"]:
+        yield from ("## A tick of plan.yml on a forge", "", "```", *document["forge"], "```", "")
     if document["not_measured"]:
         yield from ("## Not measured", "", *(f"- {one}" for one in document["not_measured"]), "")
     yield AGAIN

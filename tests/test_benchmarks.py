@@ -88,9 +88,9 @@ def test_growth_is_told_per_pair_beyond_the_fewest() -> None:
     ]
 
 
-def test_the_profile_is_what_stands_below_its_header() -> None:
-    output = "....\n===== where the time went =====\n  1.0 s  requests\n  2.0 s  checks  \n===== imagewright =====\n1 target\n"
-    assert profile_in(output) == ["  1.0 s  requests", "  2.0 s  checks"]
+def test_the_profile_is_its_first_line_and_what_is_indented_below() -> None:
+    output = "....\nwhere the time went: 3.00 s, 9 questions\n  survey  1.00 s\n  checks  2.00 s\nreport: there\n"
+    assert profile_in(output) == ["where the time went: 3.00 s, 9 questions", "  survey  1.00 s", "  checks  2.00 s"]
     assert profile_in("....\n===== imagewright =====\n") == []
 
 
@@ -108,6 +108,7 @@ def document() -> dict[str, Any]:
         "ratios": [asdict(Ratio(name="warm ÷ cold", value=0.5))],
         "others": {"recipe, known": 0.2},
         "profile": {"10,000 × 2, no delay, cold": ["  1.0 s  requests"]},
+        "forge": ["56 fresh pairs: success"],
         "not_measured": ["regctl; run scripts/setup-engines as root"],
     }
 
@@ -123,6 +124,7 @@ def document() -> dict[str, Any]:
         "| warm ÷ cold | 0.500 |  |",
         "| recipe, known | 0.200 |",
         "  1.0 s  requests",
+        "56 fresh pairs: success",
         "- regctl; run scripts/setup-engines as root",
     ],
 )
