@@ -1,6 +1,6 @@
 """What imagewright costs on top of `buildctl`: the same build, in turns, against one daemon: plain, builder, whole command.
 
-    .venv/bin/python benchmarks/overhead.py [ROUNDS]
+    .venv/bin/python -m benchmarks.overhead [ROUNDS]
 
 It needs what scripts/setup-engines installs, and root. Prints medians and their difference, in seconds, for a build of
 which nothing is cached and for one of which everything is. Each round asks a new builder, as a new process would.
@@ -25,11 +25,12 @@ ROOT = Path(__file__).parents[1]
 ROUNDS = 9
 
 
-def main(rounds: int) -> None:
-    """Measures and prints."""
+def measure(rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+    """`cold` and `cached` → way → seconds, the median."""
     said = subprocess.run([ROOT / "scripts/setup-engines", "--where"], check=True, capture_output=True, text=True)
     engines = Path(said.stdout.strip())
     env = {"PATH": f"{engines}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent"}
+    medians = {}
     with tempfile.TemporaryDirectory() as folder, buildkitd(env) as address:
         request = _request(Path(folder), engines)
         _plain(request, address, env, Path(folder, "first"))
@@ -44,9 +45,8 @@ def main(rounds: int) -> None:
                 }
                 for way, work in ways.items():
                     took.setdefault(way, []).append(_seconds(work))
-            median = {way: statistics.median(each) for way, each in took.items()}
-            told = [f"{way} {median[way]:.3f} ({median[way] - median['buildctl']:+.3f})" for way in list(median)[1:]]
-            print(f"{name:<7} buildctl {median['buildctl']:.3f}  {'  '.join(told)}")
+            medians[name] = {way: statistics.median(each) for way, each in took.items()}
+    return medians
 
 
 def _request(folder: Path, engines: Path) -> BuildRequest:
@@ -103,4 +103,6 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    for name, median in measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS).items():
+        told = [f"{way} {median[way]:.3f} ({median[way] - median['buildctl']:+.3f})" for way in list(median)[1:]]
+        print(f"{name:<7} buildctl {median['buildctl']:.3f}  {'  '.join(told)}")

@@ -6,6 +6,7 @@ makes `FOLDER/registry`, for `imagewright registry serve --root`, and `FOLDER/pr
 of images that people publish: a base has six layers and a dozen steps, a tool adds two layers, five steps and ten labels.
 """
 
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from imagewright.names import digest_of
 from imagewright.recipe import BUILDKIT, Recipes
 from imagewright.testing.projects import make_project
 
+ROOT = Path(__file__).parents[1]
 CREATED = "2026-01-01T00:00:00Z"
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le")
 
@@ -81,6 +83,12 @@ def make(folder: Path, world: World, registry: str = "127.0.0.1:5050") -> None:
             tools.publish([f"{tool}-{name}-1.{at}.0", f"{tool}-{name}-latest"], on_top)
     bases.close()
     tools.close()
+
+
+def make_apart(folder: Path, world: World) -> None:
+    """The same in a process of its own: what is measured later does not start out as large as a world."""
+    counts = [str(one) for one in (world.tools, world.bases, world.platforms)]
+    subprocess.run([sys.executable, "-m", "benchmarks.world", folder, *counts], cwd=ROOT, check=True)
 
 
 @dataclass(frozen=True, slots=True)
