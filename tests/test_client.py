@@ -495,11 +495,11 @@ def test_a_host_without_a_limit_gets_one_when_it_says_too_much() -> None:
     assert waits(pace, 3, now=1002) == [3, 3.02, 3.04], "200 in two seconds were too much, so 50 a second"
 
 
-def test_however_often_it_says_so_it_is_asked_once_a_second() -> None:
+def test_however_often_it_says_so_it_is_asked_five_times_a_second() -> None:
     pace = Pace(per_second=100)
     for at in range(20):
         pace.slow_down(now=1000 + 2 * at, pause=0)
-    assert waits(pace, 2, now=1100) == [100, 101]
+    assert waits(pace, 2, now=1100) == [100, 100.2]
 
 
 def test_when_the_time_for_the_run_is_over_nothing_is_asked(

@@ -69,6 +69,8 @@ _BREAKER_IN_A_ROW = 5
 _BREAKER_COUNT = 20
 _BREAKER_SHARE = 0.05
 _BURST = 500
+_SLOWEST = 5
+"""Requests a second to a host that says that it is too much: with fewer a run would not end, whatever it found out."""
 _SAFE = frozenset({"GET", "HEAD"})
 _RETRY_AFTER_AT_MOST = 30.0
 _REPOSITORY_PATH = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
@@ -339,7 +341,7 @@ class Pace:
             return max(self._due - self._ahead - now, 0)
 
     def slow_down(self, now: float, pause: float) -> None:
-        """After a 429: nothing before the pause is over, then half as much as before, at least one a second.
+        """After a 429: nothing before the pause is over, then half as much as before, at least five a second.
 
         What was under way meanwhile says no more than the first.
         """
@@ -347,7 +349,7 @@ class Pace:
             if now < self._calm:
                 return
             rate = self._asked / max(now - self._since, 1) if self._interval == 0 else 1 / self._interval
-            self._interval = 1 / max(rate / 2, 1)
+            self._interval = 1 / max(rate / 2, _SLOWEST)
             self._ahead = self._interval
             self._due = now + pause
             self._calm = now + pause + 1
