@@ -395,7 +395,7 @@ def load_reading(members: Mapping[str, Any]) -> Reading:
         reason=_unknown(reason) if reason else None,
         detail=_of(members["detail"], str),
         via=via,
-        seconds=_seconds(members["seconds"]),
+        seconds=round(_seconds(members["seconds"]), 3),
         image=_of(members.get("image", ""), str),
         fallback=_of(members.get("fallback", ""), str),
     )
