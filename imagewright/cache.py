@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
-from imagewright.names import Digest, Reference, digest_algorithm, digest_of
+from imagewright.names import Digest, Reference, digest_algorithm, digest_of, parse_digest
 from imagewright.registry.answers import Document
 
 AGE = 24 * 3600
@@ -63,7 +63,9 @@ class Cache:
         self._reads = reads
         self._whole = whole
         self._file: sqlite3.Connection | None = None
-        self._used: set[tuple[str, str]] = set()  # place and digest
+        self._there: set[tuple[str, str]] = set()  # place and digest: what is not there costs no question
+        self._used: set[tuple[str, str]] = set()
+        self._asked: set[str] = set()
         self._tags: dict[str, Digest] = {}
         self._new: list[tuple[object, ...]] = []
         self._bytes = 0
@@ -78,7 +80,7 @@ class Cache:
                 self._file = sqlite3.connect(self._path, timeout=_PATIENCE)
             except (OSError, sqlite3.Error):  # a folder of somebody else's, a full disk
                 return self
-            self._tried(_prepare, None)
+            self._there = self._tried(_prepared, set())
         return self
 
     def __exit__(
@@ -92,17 +94,18 @@ class Cache:
 
     def document(self, reference: Reference, kind: Kind) -> Document | None:
         """What is under a digest, if it was there within the last day."""
-        if not self._reads or not (digest := reference.digest):
+        digest = reference.digest
+        if not self._reads or not digest or (_place(reference, kind), digest) not in self._there:
             return None
         return self._tried(lambda file: self._read(file, _place(reference, kind), digest), None)
 
     def recall(self, reference: Reference) -> Document | None:
         """The manifest under a digest, or what a tag named when it was last asked for; under the same condition."""
-        if reference.digest or not self._reads:
+        if reference.digest:
             return self.document(reference, "manifests")
-        question = "SELECT digest FROM tags WHERE reference = ?"
-        row = self._tried(lambda file: file.execute(question, (str(reference),)).fetchone(), None)
-        return self.document(reference.repository.at(Digest(row[0])), "manifests") if row else None
+        self._asked.add(str(reference))
+        digest = self._tried(lambda file: _named(file, reference), None)
+        return self.document(reference.repository.at(digest), "manifests") if digest else None
 
     def keep(self, reference: Reference, kind: Kind, document: Document, *, is_new: bool = True) -> None:
         """Remembers what is under a reference now. is_new: it has just been fetched; else it came from here."""
@@ -120,7 +123,9 @@ class Cache:
     def lose(self, reference: Reference, kind: Kind) -> None:
         """Forgets what a registry has no more."""
         if reference.digest:
-            self._lost.append((_place(reference, kind), reference.digest))
+            key = _place(reference, kind), reference.digest
+            self._there.discard(key)
+            self._lost.append(key)
 
     def _write(self, file: sqlite3.Connection) -> None:
         file.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", self._new)
@@ -143,15 +148,17 @@ class Cache:
 
     def _save(self, file: sqlite3.Connection) -> None:
         """Adds the tags, and drops what is too old or, in a whole run, was not asked for."""
-        self._write(file)
         file.executemany(_DROP, self._lost)
+        self._write(file)
         known = dict(file.execute("SELECT reference, digest FROM tags"))
         changed = [(tag, digest) for tag, digest in self._tags.items() if known.get(tag) != digest]
         file.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?)", changed)
         old = "DELETE FROM documents WHERE fetched <= ? OR fetched > ?"
         file.execute(old, (self._now - AGE, self._now))
         if self._whole:
-            gone = known.keys() - self._tags.keys()
+            gone = (
+                known.keys() - self._asked - self._tags.keys()
+            )  # not what was asked for in vain: an outage is no reason
             file.executemany("DELETE FROM tags WHERE reference = ?", [(tag,) for tag in gone])
             unused = set(file.execute("SELECT place, digest FROM documents")) - self._used
             file.executemany(_DROP, unused)
@@ -171,7 +178,8 @@ class Cache:
             return otherwise
 
 
-def _prepare(file: sqlite3.Connection) -> None:
+def _prepared(file: sqlite3.Connection) -> set[tuple[str, str]]:
+    """What is in a file that is made where there is none, by place and digest."""
     # What a crash of the machine leaves is found out when it is read.
     file.execute("PRAGMA synchronous = OFF")
     (version,) = file.execute("PRAGMA user_version").fetchone()
@@ -180,6 +188,12 @@ def _prepare(file: sqlite3.Connection) -> None:
         file.executescript(_TABLES)
     elif version != _VERSION:
         raise sqlite3.DatabaseError(f"version {version}")
+    return set(file.execute("SELECT place, digest FROM documents"))
+
+
+def _named(file: sqlite3.Connection, tag: Reference) -> Digest | None:
+    row = file.execute("SELECT digest FROM tags WHERE reference = ?", (str(tag),)).fetchone()
+    return parse_digest(row[0]) if row else None  # its errors, too, say that the file is damaged
 
 
 def _forget(path: Path) -> None:

@@ -142,12 +142,17 @@ def _ran(item: pytest.Function, made: Fixtures, given: Mapping[str, object]) -> 
     try:
         arguments = {name: _value(name, made, values) for name in item._fixtureinfo.argnames}  # noqa: SLF001
         when = "call"
-        returned = item.obj(**arguments)
-        if returned is not None:
-            raise TypeError(f"a check raises Stale or Unknown, or returns nothing; this one returned {returned!r}")
+        call(item, arguments)
     except Outcome as outcome:
         raised = outcome
     return Ran(item=item, when=when, raised=raised, start=start, stop=time.time())
+
+
+def call(item: pytest.Function, arguments: Mapping[str, object]) -> None:
+    """Calls a check, and takes nothing that it returns for an answer: TypeError."""
+    returned = item.obj(**arguments)
+    if returned is not None:
+        raise TypeError(f"a check raises Stale or Unknown, or returns nothing; this one returned {returned!r}")
 
 
 def _value(name: str, made: Fixtures, values: dict[str, object]) -> object:

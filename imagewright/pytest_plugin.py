@@ -6,6 +6,7 @@ worker surveys under a lock, the others read what it saw.
 
 import argparse
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -220,9 +221,8 @@ class Run:
         if not self.config.option.collectonly:
             self._begin()
         with self.watch.stage("discovery"):
-            chosen = (
-                self.chosen()
-            )  # refuses what is wrong with the catalogue or the options before anything is collected
+            # Refuses what is wrong with the catalogue or the options before anything is collected.
+            chosen = self.chosen()
         targets = [one for one in chosen if not isinstance(one, Unlisted)]
         if self.is_controller and not self.config.option.collectonly:
             if not self.asked.recorded:
@@ -362,7 +362,9 @@ class Run:
         """Writes one of this run's files. Where the disk is full, what is only a saving makes room."""
         try:
             write_atomically(path, content())
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             (self.state.folder / DOCUMENTS).unlink(missing_ok=True)
             write_atomically(path, content())
 
@@ -405,9 +407,7 @@ class Run:
         if _target_of(pyfuncitem) is None:
             return None
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001
-        returned = pyfuncitem.obj(**arguments)
-        if returned is not None:
-            raise TypeError(f"a check raises Stale or Unknown, or returns nothing; this one returned {returned!r}")
+        loop.call(pyfuncitem, arguments)
         return True
 
     @pytest.hookimpl(tryfirst=True)

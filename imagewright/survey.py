@@ -42,6 +42,8 @@ _WAIT_STEP = 2.0
 _Listed = tuple[Tag, ...] | Absent | Trouble
 _Seen = TypeVar("_Seen", Observation, PointerObservation)
 _AT_ONCE = 8
+_PERHAPS_CONDITIONS = frozenset({Unknown.AUTH, Unknown.UNEXPECTED_STATUS})
+"""What may be said to `If-None-Match` and not to the plain question: a status that nobody expects, a repository denied."""
 
 
 def list_bases(catalogue: Catalogue, client: Client) -> tuple[str, ...]:
@@ -153,12 +155,12 @@ def survey(request: Request, readings: Readings, connect: Callable[[], Client], 
     readings.start(tools)
     bases = {one.base.name: _base_reference(one.base, request.base_digests) for one in request.targets if one.base}
     with ExitStack() as clients:
+        used: list[Client] = []
 
         def client() -> Client:
             used.append(clients.enter_context(connect()))
             return used[-1]
 
-        used: list[Client] = []
         look = _Look(client(), request.connections, cache)
         if not readings.all_known():
             look.at(bases.values())
@@ -330,7 +332,7 @@ class _Crew:
 
 
 class _Look:
-    """Documents, `latest` tags and canaries seen so far; waves of requests through one client add to them.
+    """Documents, `latest` tags and canaries seen so far; what is asked through one client adds to them.
 
     cache: what need not be asked for. None: nothing is, and everything is asked for as it is, without `If-None-Match`.
     """
@@ -376,25 +378,26 @@ class _Look:
             if root not in self.documents and (found := self._cache.recall(root)):
                 at = root.repository.at(found.digest)
                 self.documents.put_manifest(at, found)
-                while self._recall_below(at):
-                    pass
+                self._lacking(at)
                 if not root.digest:
                     known[root] = found
         return known
 
-    def _recall_below(self, root: Reference) -> bool:
-        """Takes what is needed next from the cache; whether any of it was there."""
-        manifests, configs = self.documents.needed([root])
-        there = False
-        for one in manifests:
-            if found := self._cache.document(one, "manifests"):
-                self.documents.put_manifest(one, found)
-                there = True
-        for one in configs:
-            if found := self._cache.document(one, "blobs"):
-                self.documents.put_config(one, found)
-                there = True
-        return there
+    def _lacking(self, root: Reference) -> tuple[list[Reference], list[Reference]]:
+        """The manifests and configurations to ask for next: all that the cache has of what is needed is taken from there."""
+        while True:
+            manifests, configs = self.documents.needed([root])
+            there = False
+            for one in manifests:
+                if found := self._cache.document(one, "manifests"):
+                    self.documents.put_manifest(one, found)
+                    there = True
+            for one in configs:
+                if found := self._cache.document(one, "blobs"):
+                    self.documents.put_config(one, found)
+                    there = True
+            if not there:
+                return manifests, configs
 
     def _follow_down(
         self,
@@ -407,7 +410,7 @@ class _Look:
         waiting: dict[Reference, dict[Reference, None]] = {}
 
         def want(root: Reference) -> None:
-            manifests, configs = self.documents.needed([root])
+            manifests, configs = self._lacking(root)
             for one in manifests:
                 ask(one, root, partial(self._fetch_manifest, known=known.get(one)), keep_manifest)
             for one in configs:
@@ -510,7 +513,9 @@ class _Look:
                     return known
                 case Document() | Absent() as changed:
                     return changed
-                case Trouble():  # perhaps because of the condition
+                case Trouble(reason) as trouble if reason not in _PERHAPS_CONDITIONS:
+                    return trouble
+                case Trouble():
                     pass
         answer = self._client.manifest(reference)
         assert not isinstance(answer, NotModified), "no digest was sent along"

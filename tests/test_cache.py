@@ -3,6 +3,7 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "no-time": change("UPDATE documents SET fetched = 'x'"),
     "other-digest": change(f"UPDATE tags SET digest = '{digest_of(b'other')}'"),
     "no-digest": change("UPDATE tags SET digest = 'x'"),
+    "nothing-for-a-digest": change("UPDATE tags SET digest = NULL"),
+    "bytes-for-a-digest": change("UPDATE tags SET digest = x'ff'"),
 }
 
 
@@ -196,10 +199,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(full: Path) -> None:
         ] * 2
 
 
-def test_a_file_that_another_run_has_locked_for_long_costs_time_only(
-    full: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("imagewright.cache._PATIENCE", 0.05)
+def test_a_file_that_another_run_has_locked_for_long_costs_time_only(full: Path) -> None:
     other = sqlite3.connect(full, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with Cache(full, now=NOW) as cache:
@@ -311,6 +311,24 @@ def test_what_changed_is_seen_whatever_the_registry_makes_of_conditions(
     happens(world)
     world.registry.becomes(*([vice] if vice else []))
     assert look(world, place, 1) == dict.fromkeys(world.told(), "fresh") | told
+
+
+def test_no_document_is_fetched_twice_whatever_names_it(world: World, place: Path) -> None:
+    look(world, place)
+    publish(world.registry.sink, TOOLS, BASES, tags=("2.0", "latest"))
+    asked(world)
+    assert set(look(replace(world, versions=dict.fromkeys(TOOLS, "2.0")), place, 1).values()) == {"fresh"}
+    counted = asked(world)
+    assert (counted["child"], counted["config"]) == (1, 0), "only the one that has to be there is asked for"
+
+
+def test_a_run_in_an_outage_loses_no_memory(world: World, place: Path) -> None:
+    look(world, place)
+    world.registry.becomes(is_overloaded())
+    look(world, place, 1)
+    world.registry.becomes()
+    look(world, place, 2)
+    assert asked(world)["child"] + asked(world)["config"] <= 1
 
 
 TROUBLES = {
